@@ -1,0 +1,23 @@
+//! Disk images: random-access sources that know their extents, sinks, the formats of both, the copy-on-write
+//! overlay, the NBD server that shows it to the appliance, and the copy engine.
+//!
+//! ```text
+//! BlockSource ──> Overlay ──NBD──> appliance
+//!     │             │
+//!     └─────────────┴──> copy engine ──> BlockSink
+//! ```
+
+pub mod copy;
+mod error;
+mod file;
+pub mod formats;
+pub mod nbd;
+mod overlay;
+mod sink;
+mod source;
+
+pub use error::{Error, ErrorKind, Result};
+pub use file::FileRange;
+pub use overlay::Overlay;
+pub use sink::{BlockSink, Preallocation, SinkStats};
+pub use source::{BlockSource, Extent, ExtentKind, extents};

@@ -1,0 +1,5 @@
+//! (being written)
+
+/// Overlay.
+#[derive(Debug)]
+pub struct Overlay;

@@ -1,0 +1,1 @@
+//! Machines and their disks from OVA, OVF folders and bare disk files.

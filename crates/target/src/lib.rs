@@ -1,0 +1,1 @@
+//! Where a converted guest goes: local, libvirt, qemu, null; and its domain XML.

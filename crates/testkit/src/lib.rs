@@ -1,0 +1,1 @@
+//! Builds sample guests, boots images, injects faults. Development only.

@@ -1,0 +1,110 @@
+//! The guest as inspection finds it.
+
+use serde::{Deserialize, Serialize};
+
+/// One operating system found on the disks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestInfo {
+    /// Device of the root file system, as [`BlockDevice::name`](crate::BlockDevice::name) spells it.
+    pub root: String,
+    /// Linux, Windows, …
+    pub os: OsType,
+    /// Distribution: `ID` of os-release (`debian`, `ubuntu`, `rhel`, …) or `windows`.
+    pub distro: String,
+    /// `ID_LIKE` of os-release, split.
+    pub distro_like: Vec<String>,
+    /// `VERSION_ID` as written, empty when there is none (Debian sid).
+    pub version: String,
+    /// Name for people: `PRETTY_NAME` or Windows' ProductName.
+    pub product_name: String,
+    /// Host name, if set.
+    pub hostname: Option<String>,
+    /// Architecture of the installed system.
+    pub arch: Arch,
+    /// libosinfo id, e.g. `http://debian.org/debian/12`, if one exists.
+    pub osinfo_id: Option<String>,
+    /// File systems of this guest, root first, then in mount order.
+    pub mountpoints: Vec<Mountpoint>,
+    /// Installed kernels, best first.
+    pub kernels: Vec<KernelInfo>,
+    /// Boot loaders present.
+    pub boot_loaders: Vec<BootLoader>,
+    /// PID 1: `systemd`, `sysvinit`, `openrc`, …
+    pub init: String,
+    /// What builds the initramfs: `initramfs-tools`, `dracut`, …; empty when unknown.
+    pub initramfs_generator: String,
+    /// Package database: `dpkg`, `rpm`, …; empty when there is none.
+    pub package_format: String,
+    /// Names of installed packages that belong to a hypervisor (open-vm-tools, …).
+    pub hypervisor_tools: Vec<String>,
+    /// qemu-guest-agent is installed.
+    pub has_guest_agent: bool,
+    /// SELinux is set to enforcing or permissive.
+    pub selinux: bool,
+}
+
+/// Family of operating system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OsType {
+    /// Linux.
+    Linux,
+    /// Microsoft Windows.
+    Windows,
+    /// Something else.
+    Unknown,
+}
+
+/// Processor architecture of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 32-bit x86.
+    I686,
+    /// 64-bit ARM.
+    Aarch64,
+    /// Anything else.
+    Other,
+}
+
+/// A mounted file system of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mountpoint {
+    /// Device, as [`BlockDevice::name`](crate::BlockDevice::name) spells it.
+    pub device: String,
+    /// Path in the guest, e.g. `/boot`.
+    pub path: String,
+    /// `ext4`, `vfat`, …
+    pub fs_type: String,
+}
+
+/// One installed kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// `uname -r` of it: the name of its directory in /lib/modules.
+    pub version: String,
+    /// Path of the kernel image in the guest, if found.
+    pub vmlinuz: Option<String>,
+    /// Path of its initramfs in the guest, if it has one.
+    pub initrd: Option<String>,
+    /// virtio_blk exists as module or built in.
+    pub has_virtio_blk: bool,
+    /// virtio_net exists as module or built in.
+    pub has_virtio_net: bool,
+    /// The initramfs already carries all that a virtio root needs (or it is built in).
+    pub initrd_has_virtio: bool,
+    /// The boot loader starts this one by default.
+    pub is_default: bool,
+}
+
+/// A boot loader found in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootLoader {
+    /// `grub2-bios`, `grub2-efi`, `grub-legacy`, `systemd-boot`, `extlinux`, `windows-bios`, `windows-efi`.
+    pub kind: String,
+    /// Main configuration file in the guest.
+    pub config: Option<String>,
+}

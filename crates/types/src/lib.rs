@@ -1,0 +1,23 @@
+//! The words that every crate of v2v shares: the machine as its source describes it, the guest as
+//! inspection finds it, what conversion made of it. Plain data, no I/O, all of it serialisable.
+//!
+//! Sizes are bytes in `u64` unless the name says otherwise.
+
+mod cancel;
+mod caps;
+mod guest;
+mod mac;
+mod machine;
+mod report;
+mod storage;
+
+pub use cancel::CancelToken;
+pub use caps::{BlockBus, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp};
+pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, OsType};
+pub use mac::{MacAddr, MacParseError};
+pub use machine::{
+    CpuTopology, Disk, DiskBus, Display, Firmware, Hypervisor, Machine, Nic, NicModel, NicNetwork,
+    Removable, RemovableKind,
+};
+pub use report::Change;
+pub use storage::{BlockDevice, DeviceKind, StorageMap, disk_letters};

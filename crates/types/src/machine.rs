@@ -1,0 +1,197 @@
+//! A machine as its source describes it: what virt-v2v calls source metadata.
+
+use serde::{Deserialize, Serialize};
+
+use crate::MacAddr;
+
+/// The whole machine. Field names follow virt-v2v's `types.mli` where it has the field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Name of the machine at its source.
+    pub name: String,
+    /// What ran it.
+    pub hypervisor: Hypervisor,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Number of virtual CPUs, at least 1.
+    pub vcpus: u32,
+    /// Sockets, cores and threads where the source states them; the product is `vcpus`.
+    pub topology: Option<CpuTopology>,
+    /// Firmware, where the source states it.
+    pub firmware: Option<Firmware>,
+    /// UEFI Secure Boot was switched on.
+    pub secure_boot: bool,
+    /// A virtual TPM was present.
+    pub tpm: bool,
+    /// SMBIOS UUID, lower case with dashes.
+    pub uuid: Option<String>,
+    /// Guest operating system as the source names it, e.g. `debian12_64Guest` (`vmw:osType`) or the CIM number.
+    pub os_hint: Option<String>,
+    /// Hard disks in the order in which the machine's firmware numbers them: disk 0 is `sda`.
+    pub disks: Vec<Disk>,
+    /// CD-ROM and floppy drives.
+    pub removables: Vec<Removable>,
+    /// Network adapters in order.
+    pub nics: Vec<Nic>,
+    /// Graphics, where the source states it.
+    pub display: Option<Display>,
+    /// A sound card was present.
+    pub sound: bool,
+}
+
+/// Where the machine came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Hypervisor {
+    /// VMware ESXi, Workstation, Fusion.
+    Vmware,
+    /// Oracle VirtualBox.
+    VirtualBox,
+    /// Microsoft Hyper-V.
+    HyperV,
+    /// Xen, XCP-ng, XenServer.
+    Xen,
+    /// KVM or plain QEMU.
+    Kvm,
+    /// A physical machine.
+    Physical,
+    /// Not stated.
+    Unknown,
+}
+
+/// `sockets * cores * threads` virtual CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTopology {
+    /// Number of sockets.
+    pub sockets: u32,
+    /// Cores in each socket.
+    pub cores: u32,
+    /// Threads in each core.
+    pub threads: u32,
+}
+
+/// Platform firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// PC BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// One hard disk of the source machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Where its bytes come from, for people: a file name, an archive member, a URI.
+    pub label: String,
+    /// Bus that it hung on.
+    pub bus: DiskBus,
+    /// Number of the controller among those of its bus.
+    pub controller: u32,
+    /// Position on that controller (SCSI target, SATA port, IDE slot).
+    pub unit: u32,
+    /// Capacity that the guest sees, in bytes.
+    pub virtual_size: u64,
+    /// Serial number, if the source states one.
+    pub serial: Option<String>,
+}
+
+/// Bus of a source disk or drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DiskBus {
+    /// SCSI of any kind (LSI, PVSCSI, BusLogic, Hyper-V).
+    Scsi,
+    /// SATA (AHCI).
+    Sata,
+    /// Parallel ATA.
+    Ide,
+    /// NVMe.
+    Nvme,
+    /// virtio-blk.
+    VirtioBlk,
+    /// virtio-scsi.
+    VirtioScsi,
+    /// Not stated.
+    Unknown,
+}
+
+/// A drive with exchangeable media; it arrives empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removable {
+    /// CD-ROM or floppy.
+    pub kind: RemovableKind,
+    /// Bus that it hung on.
+    pub bus: DiskBus,
+    /// Position on its bus, where known.
+    pub slot: Option<u32>,
+}
+
+/// Kind of removable drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemovableKind {
+    /// CD-ROM or DVD.
+    Cdrom,
+    /// Floppy disk.
+    Floppy,
+}
+
+/// One network adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Hardware address. `None` only between reading the source and `convert` giving it one.
+    pub mac: Option<MacAddr>,
+    /// Adapter model at the source.
+    pub model: Option<NicModel>,
+    /// Network or bridge that it is to be connected to.
+    pub network: NicNetwork,
+    /// Name of the network at the source, before any mapping.
+    pub source_network: String,
+    /// Interface name inside the guest if it is known already (P2V).
+    pub guest_name: Option<String>,
+}
+
+/// Model of a source adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NicModel {
+    /// Intel 82545 (`E1000`).
+    E1000,
+    /// Intel 82574 (`E1000e`).
+    E1000e,
+    /// VMware vmxnet3.
+    Vmxnet3,
+    /// AMD PCnet (`PCNet32`).
+    Pcnet,
+    /// Realtek 8139.
+    Rtl8139,
+    /// virtio-net.
+    Virtio,
+    /// Any other, as written at the source.
+    Other(String),
+}
+
+/// What a target NIC is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type", content = "name")]
+pub enum NicNetwork {
+    /// A libvirt network.
+    Network(String),
+    /// A host bridge.
+    Bridge(String),
+}
+
+/// Graphics of the source machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Display {
+    /// A VGA-like window or VNC.
+    Vnc,
+    /// SPICE.
+    Spice,
+}

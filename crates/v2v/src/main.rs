@@ -1,0 +1,3 @@
+//! The v2v program.
+
+fn main() {}
