@@ -10,6 +10,7 @@
 mod builder;
 mod compare;
 mod damage;
+mod damaged_streams;
 mod fixtures;
 mod mutation;
 mod qemu;
