@@ -23,4 +23,4 @@ pub use boot::{Boot, Bus, Running};
 pub use fault::{SmallFs, kill_at_random};
 pub use guest::{Sample, SampleGuest, sample};
 pub use places::{cache_dir, fixture, fixtures, repo, target_dir, v2v};
-pub use skips::{has_tool, is_root, require_root, require_tool, skip, skip_log};
+pub use skips::{has_tool, is_root, require_root, require_tool, skip, skip_log, uid};

@@ -63,9 +63,14 @@ pub fn require_tool(name: &str) -> bool {
     found
 }
 
+/// Our effective user id.
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Whether we are root.
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    uid() == 0
 }
 
 /// Skips (false) where we are not root.
