@@ -21,7 +21,7 @@ pub(crate) fn run(
 ) -> Result<Vec<SinkStats>> {
     let mut estimated_bytes = Vec::new();
     for overlay in overlays {
-        estimated_bytes.push(data_bytes(overlay)?);
+        estimated_bytes.push(data_bytes(overlay.as_ref())?);
     }
     target.check(&Plan { machine, estimated_bytes })?;
     let mut sinks = Vec::new();
