@@ -1,6 +1,8 @@
 //! Damaged images: whatever the bytes, the reader answers or refuses, soon and in little memory. A panic fails the
 //! test by itself.
 
+#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 mod qcow2_support;
 
 use std::fs;

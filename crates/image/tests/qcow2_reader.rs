@@ -1,5 +1,7 @@
 //! Images that qemu-img and qemu-io make, in every shape that is supported, read by our reader.
 
+#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 mod qcow2_support;
 
 use std::fs;

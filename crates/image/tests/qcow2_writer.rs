@@ -1,5 +1,7 @@
 //! Images that the qcow2 writer makes, read by qemu-img and by our reader.
 
+#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 mod qcow2_support;
 
 use std::fs::{self, File};
@@ -8,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::formats::{OutputFormat, create, qcow2};
-use image::{BlockSink, BlockSource, ErrorKind, FileRange, Preallocation, SinkStats};
+use image::{BlockSink, ErrorKind, FileRange, Preallocation, SinkStats};
 
 use qcow2_support::*;
 

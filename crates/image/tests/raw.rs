@@ -1,5 +1,7 @@
 //! The raw reader and writer: holes, ends within a sector, parts of a file, preallocation.
 
+#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+
 mod qcow2_support;
 
 use std::fs::{self, File};
