@@ -18,6 +18,6 @@ mod source;
 
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileRange;
-pub use overlay::Overlay;
+pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
 pub use source::{BlockSource, Extent, ExtentKind, extents};
