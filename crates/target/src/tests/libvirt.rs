@@ -248,6 +248,7 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
         );
         let xml = daemon.virsh(&["dumpxml", "--inactive", &sample.name]);
         assert!(xml.contains("<domain type='kvm'>"), "{xml}");
+        assert_eq!(xml.contains(part), there, "{xml}");
     }
 }
 
