@@ -1,5 +1,7 @@
 //! Why a conversion ended.
 
+use std::sync::Arc;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,7 +23,7 @@ pub enum Error {
     Target(#[from] target::Error),
     /// A disk of the source could not be read while the appliance worked on it.
     #[error("the appliance could not read or write disk data")]
-    Disk(#[source] image::Error),
+    Disk(#[source] Arc<image::Error>),
     /// Nothing bootable was found.
     #[error("no operating system found on {disks}; is this the disk that the machine boots from?")]
     NoOperatingSystem {

@@ -15,8 +15,10 @@ pub struct Job {
     pub source: SourceKind,
     /// `-if`.
     pub source_options: SourceOptions,
-    /// `-o`, `-os`, `-of`, `-oa`, `-on`.
+    /// `-o`, `-os`, `-of`, `-oa`. Its name is set from `name` or the source.
     pub target: TargetOptions,
+    /// `-on`: name of the result instead of the source's.
+    pub name: Option<String>,
     /// `--network`, `--bridge`, `--mac MAC:network|bridge:…`.
     pub networks: NetworkRules,
     /// `--mac MAC:ip:…`.

@@ -20,6 +20,7 @@ pub use events::{DiskProgress, Events, Stage};
 pub use job::{ApplianceOptions, Job, Outcome, RootChoice, Trim};
 pub use networks::{MacRule, NetworkRules};
 
+use target::Finished;
 use types::CancelToken;
 
 /// Converts one machine. On any error nothing is left in the target, and nothing is left running.
@@ -31,9 +32,15 @@ pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outco
         let inspected = stages::inspect::run(job, &mut guest, events)?;
         let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
         let overlays = stages::trim::run(job, guest, &inspected, events)?;
-        stages::copy::run(job, &opened.machine, &overlays, target.as_mut(), events, cancel)?;
+        let disks = stages::copy::run(job, &opened.machine, &overlays, target.as_mut(), events, cancel)?;
         verified.wait()?;
-        stages::finish::run(job, &opened.machine, inspected.guest, converted, target.as_mut(), events)
+        let finished = Finished {
+            machine: &opened.machine,
+            caps: &converted.caps,
+            guest: Some(&inspected.guest),
+            disks: &disks,
+        };
+        stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)
     });
     drop(target);
     result

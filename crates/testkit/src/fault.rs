@@ -118,11 +118,7 @@ mod tests {
         }
         let fs = match SmallFs::new(4) {
             Ok(fs) => fs,
-            Err(err) => {
-                return crate::skip(
-                    &format!("a loop mount does not work: {err:#}").replace('\n', " "),
-                );
-            }
+            Err(_) => return crate::skip("loop mounts do not work"),
         };
         let path = fs.path().to_path_buf();
         let err = File::create(path.join("big"))

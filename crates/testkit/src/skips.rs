@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::places::{cache_dir, repo};
 
@@ -14,10 +15,11 @@ use crate::places::{cache_dir, repo};
 pub fn skip(reason: &str) {
     // A failed write to stderr must not hide the reason of the skip below.
     let _ = writeln!(std::io::stderr(), "SKIP: {reason}");
-    let log = cache_dir().join("skips.log");
+    let log = skip_log();
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("?").to_owned();
-    let written = fs::create_dir_all(cache_dir())
+    let dir = log.parent().unwrap_or(&log);
+    let written = fs::create_dir_all(dir)
         .and_then(|()| OpenOptions::new().create(true).append(true).open(&log))
         .and_then(|mut file| writeln!(file, "{test}\t{reason}"));
     assert!(
@@ -30,6 +32,11 @@ pub fn skip(reason: &str) {
         env::var_os("CI").is_none() || is_listed(&expected, reason),
         "SKIP: {reason}: not in tests/expected-skips, and CI is set"
     );
+}
+
+/// Where skips are recorded, a line `TEST<tab>REASON` each.
+pub fn skip_log() -> PathBuf {
+    cache_dir().join("skips.log")
 }
 
 fn is_listed(expected: &str, reason: &str) -> bool {
@@ -56,9 +63,14 @@ pub fn require_tool(name: &str) -> bool {
     found
 }
 
+/// Our effective user id.
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Whether we are root.
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    uid() == 0
 }
 
 /// Skips (false) where we are not root.

@@ -66,6 +66,10 @@ pub(crate) struct Cli {
     #[arg(long, help_heading = "Output")]
     pub(crate) overwrite: bool,
 
+    /// Give the guest the SMBIOS UUID of the source (for licences); never run both
+    #[arg(long, help_heading = "Output")]
+    pub(crate) keep_uuid: bool,
+
     /// Connect source bridge IN, or all NICs, to bridge OUT
     #[arg(short = 'b', long = "bridge", value_name = "[IN:]OUT", help_heading = "Network")]
     pub(crate) bridges: Vec<String>,

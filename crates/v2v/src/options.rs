@@ -28,6 +28,7 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
         target: target_options(cli, &source_options)?,
         source,
         source_options,
+        name: cli.output_name.clone(),
         networks,
         static_ips,
         root: root_choice(cli.root.as_deref())?,
@@ -118,10 +119,11 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
     Ok(TargetOptions {
         format,
         preallocation,
-        name: cli.output_name.clone(),
+        name: String::new(),
         overwrite: cli.overwrite,
         domain_type: if appliance::kvm_works() { DomainType::Kvm } else { DomainType::Qemu },
-        ..TargetOptions::new(kind)
+        keep_uuid: cli.keep_uuid,
+        kind,
     })
 }
 

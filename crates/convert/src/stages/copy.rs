@@ -1,11 +1,11 @@
 //! Writes the disks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use image::copy::CopyOptions;
-use image::{BlockSink, BlockSource, ErrorKind, Overlay, extents};
+use image::{BlockSink, BlockSource, ErrorKind, Overlay, SinkStats, extents};
 use target::{Plan, Target};
 use types::{CancelToken, Machine};
 
@@ -18,10 +18,10 @@ pub(crate) fn run(
     target: &mut dyn Target,
     events: &dyn Events,
     cancel: &CancelToken,
-) -> Result<()> {
+) -> Result<Vec<SinkStats>> {
     let mut estimated_bytes = Vec::new();
     for overlay in overlays {
-        estimated_bytes.push(data_bytes(overlay)?);
+        estimated_bytes.push(data_bytes(overlay.as_ref())?);
     }
     target.check(&Plan { machine, estimated_bytes })?;
     let mut sinks = Vec::new();
@@ -40,19 +40,19 @@ fn copy_all(
     sinks: &[Mutex<Option<Box<dyn BlockSink>>>],
     events: &dyn Events,
     cancel: &CancelToken,
-) -> Result<()> {
+) -> Result<Vec<SinkStats>> {
     let at_once = parallel.clamp(1, overlays.len().max(1));
     let threads = thread::available_parallelism().map_or(2, usize::from).max(2).div_ceil(at_once);
     let next = AtomicUsize::new(0);
     let stop = CancelToken::new();
     let first_error = Mutex::new(None);
+    let stats: Vec<_> = sinks.iter().map(|_| Mutex::new(SinkStats::default())).collect();
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
                     let disk = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(sink) = sinks.get(disk).and_then(|sink| sink.lock().unwrap_or_else(|e| e.into_inner()).take())
-                    else {
+                    let Some(sink) = sinks.get(disk).and_then(|sink| lock(sink).take()) else {
                         return;
                     };
                     if stop.is_cancelled() {
@@ -66,17 +66,20 @@ fn copy_all(
                             total_bytes: done.total_bytes,
                         });
                     };
-                    if let Err(error) = copy_one(&overlays[disk], sink, threads, cancel, &progress) {
-                        stop.cancel();
-                        first_error.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
-                        return;
+                    match copy_one(&overlays[disk], sink, threads, cancel, &progress) {
+                        Ok(done) => *lock(&stats[disk]) = done,
+                        Err(error) => {
+                            stop.cancel();
+                            lock(&first_error).get_or_insert(error);
+                            return;
+                        }
                     }
                 }
             });
         }
     });
     match first_error.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        None => Ok(()),
+        None => Ok(stats.iter().map(|stats| *lock(stats)).collect()),
         Some(error) if error.kind() == ErrorKind::Cancelled => Err(Error::Cancelled),
         Some(error) => Err(error.into()),
     }
@@ -88,11 +91,14 @@ fn copy_one(
     threads: usize,
     cancel: &CancelToken,
     progress: &(dyn Fn(image::copy::CopyProgress) + Sync),
-) -> image::Result<()> {
+) -> image::Result<SinkStats> {
     let options = CopyOptions { threads, ..CopyOptions::default() };
     image::copy::copy(overlay, sink.as_ref(), &options, cancel, progress)?;
-    sink.finish()?;
-    Ok(())
+    sink.finish()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What must be read and stored of this disk, at most.

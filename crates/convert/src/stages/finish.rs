@@ -5,29 +5,27 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use target::{Finished, Target};
-use types::{Change, ConvertOutcome, GuestInfo, Machine};
+use types::Change;
 
 use crate::{Error, Events, Job, Outcome, Result, Stage};
 
 pub(crate) fn run(
     job: &Job,
-    machine: &Machine,
-    guest: GuestInfo,
-    converted: ConvertOutcome,
+    finished: &Finished<'_>,
+    changes: &[Change],
     target: &mut dyn Target,
     events: &dyn Events,
 ) -> Result<Outcome> {
     events.stage(Stage::Finish, "creating output metadata");
     if let Some(path) = &job.report {
-        write_report(path, &converted.changes)
+        write_report(path, changes)
             .map_err(|source| Error::Report { path: path.display().to_string(), source })?;
     }
-    let changes = converted.changes.len();
-    let placed = target.finalise(&Finished { machine, caps: &converted.caps, guest: Some(&guest) })?;
+    let placed = target.finalise(finished)?;
     for note in &placed.notes {
         events.warning(note);
     }
-    Ok(Outcome { placed, changes })
+    Ok(Outcome { placed, changes: changes.len() })
 }
 
 /// The report appears whole or not at all.

@@ -150,24 +150,15 @@ impl Running {
     pub fn shell(&mut self, line: &str, timeout: Duration) -> Result<String> {
         // The echo of the typed line shows the marks with the quotes in them, so only the printed ones match.
         self.send(&format!(
-            "echo V2V-''BEGIN; {{ {line}\n}}; echo V2V-''END=$?\r"
+            "echo V2V-''BEGIN; {{ {line}\n}}; echo V2V-''END=$?.\r"
         ))?;
         let deadline = Instant::now() + timeout;
-        self.wait_for("V2V-END=", timeout)?;
         loop {
-            let seen = self.transcript_from();
-            let body = seen
-                .split_once("V2V-BEGIN")
-                .map(|split| split.1)
-                .and_then(|rest| rest.split_once("V2V-END="));
-            if let Some((body, code)) = body {
-                if let Some((code, _)) = code.split_once('\n') {
-                    let body = body.replace('\r', "").trim().to_owned();
-                    if code.trim() == "0" {
-                        return Ok(body);
-                    }
-                    bail!("`{line}` in the guest ended with {}: {body}", code.trim());
+            if let Some((printed, code)) = printed(&self.transcript_from()) {
+                if code == "0" {
+                    return Ok(printed);
                 }
+                bail!("`{line}` in the guest ended with {code}: {printed}");
             }
             if Instant::now() >= deadline {
                 bail!(
@@ -232,6 +223,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What stands between the marks of [`Running::shell`], and the exit code that follows them.
+fn printed(console: &str) -> Option<(String, String)> {
+    let (_, rest) = console.split_once("V2V-BEGIN")?;
+    let (body, rest) = rest.split_once("V2V-END=")?;
+    let (code, _) = rest.split_once('.')?;
+    Some((body.replace('\r', "").trim().to_owned(), code.to_owned()))
 }
 
 /// Reads `from` to its end in a thread.
@@ -303,6 +302,15 @@ mod tests {
             .wait_login(SHORT)
             .unwrap_err();
         assert!(err.to_string().contains("no such disk"), "{err}");
+    }
+
+    #[test]
+    fn a_line_for_the_guests_shell_returns_what_it_printed() {
+        // What a terminal shows: first the echo of what was typed, then the output.
+        let echo = "# echo V2V-''BEGIN; { id\r\n}; echo V2V-''END=$?.\r\n";
+        assert_eq!(printed(echo), None);
+        let whole = format!("{echo}V2V-BEGIN\r\nuid=0\r\nV2V-END=3.\r\n# ");
+        assert_eq!(printed(&whole), Some(("uid=0".to_owned(), "3".to_owned())));
     }
 
     #[test]

@@ -159,15 +159,7 @@ mod tests {
         let at = ["-o", &lvm.pv.offset().to_string(), "-f", "--show"];
         let device = match cmd::output(cmd::command("losetup", at).arg(file.path())) {
             Ok(device) => device.trim().to_owned(),
-            Err(err) => {
-                return crate::skip(
-                    &format!("loop devices do not work: {err}")
-                        .lines()
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                );
-            }
+            Err(_) => return crate::skip("loop devices do not work"),
         };
         let system_dir = tempfile::tempdir().unwrap();
         let config =

@@ -137,6 +137,14 @@ pub fn sample(which: Sample) -> Result<SampleGuest> {
     })
 }
 
+/// Kernel and modules folder of the samples' shared tree: what libguestfs can boot on a host that has no kernel of its own
+/// (`SUPERMIN_KERNEL`, `SUPERMIN_MODULES`).
+pub fn shared_kernel() -> Result<(PathBuf, PathBuf)> {
+    let root = root::root(&cache_dir(), &short_hash(&[&root::recipe()]))?;
+    let kernel = root.dir.join(format!("boot/vmlinuz-{}", root.kernel));
+    Ok((kernel, root.dir.join("lib/modules").join(&root.kernel)))
+}
+
 fn short_hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE_VERSION.to_le_bytes());
