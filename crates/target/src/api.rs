@@ -54,9 +54,8 @@ pub struct TargetOptions {
     pub format: OutputFormat,
     /// `-oa`.
     pub preallocation: Preallocation,
-    /// `-on`; without it the result is called as the source. A `/` in either becomes `_`; control characters are
-    /// refused.
-    pub name: Option<String>,
+    /// `-on`, or the name at the source. A `/` in it becomes `_`; control characters are refused.
+    pub name: String,
     /// Replace files of an earlier result. A domain that libvirt knows is never replaced.
     pub overwrite: bool,
     /// `type` of the domain.
@@ -67,13 +66,13 @@ pub struct TargetOptions {
 }
 
 impl TargetOptions {
-    /// virt-v2v's defaults for everything but the place: sparse qcow2 under the name of the source, type kvm.
-    pub fn new(kind: TargetKind) -> Self {
+    /// virt-v2v's defaults for everything but place and name: sparse qcow2, type kvm.
+    pub fn new(kind: TargetKind, name: impl Into<String>) -> Self {
         Self {
             kind,
             format: OutputFormat::Qcow2,
             preallocation: Preallocation::Sparse,
-            name: None,
+            name: name.into(),
             overwrite: false,
             domain_type: DomainType::Kvm,
             keep_uuid: false,
@@ -158,10 +157,9 @@ pub trait Target: Send + fmt::Debug {
 /// Checks the options, looks at the destination and makes the scratch folder there.
 ///
 /// Leftovers of earlier runs for the same name whose process is dead are removed first.
-///
-/// `source_name` is the machine's name at its source, for a result without `-on`.
-pub fn prepare(options: &TargetOptions, source_name: &str) -> Result<Box<dyn Target>> {
-    let name = name::clean(options.name.as_deref().unwrap_or(source_name))?;
+pub fn prepare(options: TargetOptions) -> Result<Box<dyn Target>> {
+    let name = name::clean(&options.name)?;
+    let options = &options;
     match &options.kind {
         TargetKind::Local { dir } => Ok(Box::new(local::LocalTarget::prepare(options, name, dir)?)),
         TargetKind::Libvirt { pool_or_dir, uri } => Ok(Box::new(libvirt::LibvirtTarget::prepare(

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{convert, local, plan, sample, write_disks};
-use crate::{TargetKind, TargetOptions, prepare};
+use super::{convert, local, plan, prepare, sample, write_disks};
+use crate::{TargetKind, TargetOptions};
 
 const ROLE: &str = "V2V_TARGET_TEST_ROLE";
 const DIR: &str = "V2V_TARGET_TEST_DIR";
@@ -57,11 +57,11 @@ fn second_process() {
                 dir: dir.to_owned(),
                 boot: true,
             };
-            let placed = convert(&TargetOptions::new(kind), &sample).unwrap();
+            let placed = convert(&TargetOptions::new(kind, ""), &sample).unwrap();
             println!("notes: {:?}", placed.notes);
         }
         "null" => {
-            let options = TargetOptions::new(TargetKind::Null);
+            let options = TargetOptions::new(TargetKind::Null, "");
             let mut target = prepare(&options, &sample.name).unwrap();
             let mut second = prepare(&options, &sample.name).unwrap();
             assert!(target.scratch_dir().starts_with(dir) && second.scratch_dir().starts_with(dir));

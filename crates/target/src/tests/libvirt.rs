@@ -15,7 +15,7 @@ fn libvirt(uri: &str, pool_or_dir: Option<&str>) -> TargetOptions {
     };
     TargetOptions {
         domain_type: DomainType::Qemu,
-        ..TargetOptions::new(kind)
+        ..TargetOptions::new(kind, "")
     }
 }
 
@@ -67,7 +67,7 @@ fn taken_domains_and_absent_networks_are_refused() {
     };
     let options = libvirt(&uri, Some("vms"));
     let taken = TargetOptions {
-        name: Some("taken".into()),
+        name: "taken".into(),
         overwrite: true,
         ..options.clone()
     };
@@ -311,7 +311,7 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
     daemon.virsh(&["undefine", "web & <db>"]);
     assert_eq!(refusal(&options, &sample).kind(), ErrorKind::NameTaken);
     let other = TargetOptions {
-        name: Some("other".into()),
+        name: "other".into(),
         ..options.clone()
     };
     let huge = Plan {

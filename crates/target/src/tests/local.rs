@@ -122,7 +122,7 @@ fn a_taken_name_is_refused_before_any_work_with_a_hint() {
         ErrorKind::NameTaken
     );
     let other = TargetOptions {
-        name: Some("other".into()),
+        name: "other".into(),
         ..local(dir.path())
     };
     convert(&other, &sample).unwrap();
@@ -174,7 +174,7 @@ fn a_name_with_a_slash_stays_in_the_folder() {
     let inner = dir.path().join("inner");
     fs::create_dir(&inner).unwrap();
     let options = TargetOptions {
-        name: Some("../up/x".into()),
+        name: "../up/x".into(),
         ..local(&inner)
     };
     let placed = convert(&options, &sample()).unwrap();
@@ -182,7 +182,7 @@ fn a_name_with_a_slash_stays_in_the_folder() {
     assert_eq!(names(dir.path()), ["inner"]);
     assert!(placed.notes[0].contains("../up/x"), "{:?}", placed.notes);
     let options = TargetOptions {
-        name: Some("a\nb".into()),
+        name: "a\nb".into(),
         ..local(&inner)
     };
     assert_eq!(refusal(&options, &sample()).kind(), ErrorKind::Usage);
@@ -270,7 +270,7 @@ fn after_kill_9_the_next_run_for_the_name_clears_up() {
     child.wait().unwrap();
     assert_eq!(names(dir.path()), left);
     let other = TargetOptions {
-        name: Some("other".into()),
+        name: "other".into(),
         ..local(dir.path())
     };
     drop(prepare(&other, "x").unwrap());

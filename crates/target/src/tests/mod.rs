@@ -13,7 +13,7 @@ use image::Preallocation;
 use types::{GuestCaps, Machine};
 
 use crate::domain::samples::{self, Sample};
-use crate::{Error, Finished, Plan, Result, Target, TargetKind, TargetOptions, prepare};
+use crate::{Error, Finished, Plan, Result, Target, TargetKind, TargetOptions};
 
 const MIB: u64 = 1 << 20;
 
@@ -32,9 +32,12 @@ fn sample() -> Sample {
 fn local(dir: &Path) -> TargetOptions {
     TargetOptions {
         preallocation: Preallocation::Sparse,
-        ..TargetOptions::new(TargetKind::Local {
-            dir: dir.to_owned(),
-        })
+        ..TargetOptions::new(
+            TargetKind::Local {
+                dir: dir.to_owned(),
+            },
+            "",
+        )
     }
 }
 
@@ -64,6 +67,19 @@ fn write_disks(target: &mut dyn Target, machine: &Machine) {
         sink.write_at(&granule, 0).unwrap();
         sink.finish().unwrap();
     }
+}
+
+/// The target for options with a name of their own, or with this one.
+fn prepare(options: &TargetOptions, name: &str) -> Result<Box<dyn Target>> {
+    let name = if options.name.is_empty() {
+        name
+    } else {
+        &options.name
+    };
+    crate::prepare(TargetOptions {
+        name: name.to_owned(),
+        ..options.clone()
+    })
 }
 
 /// The whole way of one conversion.

@@ -7,10 +7,13 @@ use super::*;
 use crate::ErrorKind;
 
 fn qemu(dir: &Path) -> TargetOptions {
-    TargetOptions::new(TargetKind::Qemu {
-        dir: dir.to_owned(),
-        boot: false,
-    })
+    TargetOptions::new(
+        TargetKind::Qemu {
+            dir: dir.to_owned(),
+            boot: false,
+        },
+        "",
+    )
 }
 
 #[test]
