@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::libvirtd::Libvirtd;
+use testkit::Libvirtd;
 use super::*;
 use crate::{DomainType, ErrorKind};
 use types::NicNetwork;
@@ -141,7 +141,7 @@ fn connections_that_cannot_be_used_are_refused() {
 
 #[test]
 fn guests_of_every_kind_are_defined_and_start() {
-    let Some(daemon) = Libvirtd::start() else {
+    let Some(daemon) = Libvirtd::start().unwrap() else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
@@ -153,8 +153,8 @@ fn guests_of_every_kind_are_defined_and_start() {
         "dir",
         "--target",
         pool.to_str().unwrap(),
-    ]);
-    let inactive = refusal(&libvirt(&daemon.uri, None), &sample());
+    ]).unwrap();
+    let inactive = refusal(&libvirt(&daemon.uri(), None), &sample());
     assert!(
         inactive
             .hint()
@@ -162,9 +162,9 @@ fn guests_of_every_kind_are_defined_and_start() {
             .contains("virsh pool-start default"),
         "{inactive}"
     );
-    daemon.virsh(&["pool-start", "default"]);
+    daemon.virsh(&["pool-start", "default"]).unwrap();
 
-    let placed = convert(&libvirt(&daemon.uri, None), &sample()).unwrap();
+    let placed = convert(&libvirt(&daemon.uri(), None), &sample()).unwrap();
     assert!(
         placed
             .notes
@@ -180,16 +180,16 @@ fn guests_of_every_kind_are_defined_and_start() {
     assert_eq!(names(&pool), ["debian12-sda"]);
     assert!(
         daemon
-            .virsh(&["vol-list", "--pool=default"])
+            .virsh(&["vol-list", "--pool=default"]).unwrap()
             .contains("debian12-sda"),
         "the pool was not refreshed"
     );
     assert_eq!(
-        refusal(&libvirt(&daemon.uri, None), &sample()).kind(),
+        refusal(&libvirt(&daemon.uri(), None), &sample()).kind(),
         ErrorKind::NameTaken
     );
 
-    daemon.virsh(&["net-start", "default"]);
+    daemon.virsh(&["net-start", "default"]).unwrap();
     for (kind, mut sample) in samples::all() {
         sample = small(sample);
         sample.name = format!("1-{kind} & <co>, it's");
@@ -200,21 +200,21 @@ fn guests_of_every_kind_are_defined_and_start() {
         }
         let folder = dir.path().join(kind);
         fs::create_dir(&folder).unwrap();
-        let placed = convert(&libvirt(&daemon.uri, folder.to_str()), &sample).unwrap();
+        let placed = convert(&libvirt(&daemon.uri(), folder.to_str()), &sample).unwrap();
         assert!(
             !placed.notes.iter().any(|note| note.contains("net-start")),
             "{:?}",
             placed.notes
         );
-        daemon.virsh(&["start", &format!("--domain={}", sample.name)]);
+        daemon.virsh(&["start", &format!("--domain={}", sample.name)]).unwrap();
         assert_eq!(
             daemon
-                .virsh(&["domstate", &format!("--domain={}", sample.name)])
+                .virsh(&["domstate", &format!("--domain={}", sample.name)]).unwrap()
                 .trim(),
             "running",
             "{kind}"
         );
-        daemon.virsh(&["destroy", &format!("--domain={}", sample.name)]);
+        daemon.virsh(&["destroy", &format!("--domain={}", sample.name)]).unwrap();
     }
 }
 
@@ -223,16 +223,16 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
     if !Path::new("/dev/kvm").exists() {
         return testkit::skip("/dev/kvm is absent");
     }
-    let Some(daemon) = Libvirtd::start() else {
+    let Some(daemon) = Libvirtd::start().unwrap() else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
     let kvm = TargetOptions {
         domain_type: DomainType::Kvm,
-        ..libvirt(&daemon.uri, dir.path().to_str())
+        ..libvirt(&daemon.uri(), dir.path().to_str())
     };
     let tpm = daemon
-        .virsh(&["domcapabilities"])
+        .virsh(&["domcapabilities"]).unwrap()
         .contains("<value>emulator</value>");
     for (sample, part, there) in [
         (samples::windows(), "<vapic state='on'/>", true),
@@ -246,7 +246,7 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
             "{:?}",
             placed.notes
         );
-        let xml = daemon.virsh(&["dumpxml", "--inactive", &sample.name]);
+        let xml = daemon.virsh(&["dumpxml", "--inactive", &sample.name]).unwrap();
         assert!(xml.contains("<domain type='kvm'>"), "{xml}");
         assert_eq!(xml.contains(part), there, "{xml}");
     }
@@ -254,7 +254,7 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
 
 #[test]
 fn a_pool_of_another_host_gets_its_disks_by_upload() {
-    let Some(daemon) = Libvirtd::start() else {
+    let Some(daemon) = Libvirtd::start().unwrap() else {
         return;
     };
     if !testkit::require_tool("virt-ssh-helper") {
@@ -269,8 +269,8 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
         "dir",
         "--target",
         pool.to_str().unwrap(),
-    ]);
-    let uri = daemon.remote_uri();
+    ]).unwrap();
+    let uri = daemon.remote_uri().unwrap();
     let options = libvirt(&uri, Some("far pool"));
     let folder = refusal(&libvirt(&uri, pool.to_str()), &sample());
     assert!(
@@ -302,13 +302,13 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
     }
     assert!(
         daemon
-            .virsh(&["list", "--all", "--name"])
+            .virsh(&["list", "--all", "--name"]).unwrap()
             .contains("web & <db>")
     );
 
     // Each of these fails at another point: the volume exists, the pool is too small, the domain is refused.
     let before = names(&pool);
-    daemon.virsh(&["undefine", "web & <db>"]);
+    daemon.virsh(&["undefine", "web & <db>"]).unwrap();
     assert_eq!(refusal(&options, &sample).kind(), ErrorKind::NameTaken);
     let other = TargetOptions {
         name: "other".into(),

@@ -2,7 +2,6 @@
 
 mod child;
 mod libvirt;
-mod libvirtd;
 mod local;
 mod qemu;
 
