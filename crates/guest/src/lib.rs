@@ -2,53 +2,49 @@
 //!
 //! Knows nothing of virtual machines or of how the tree came to be mounted: `applianced` calls it on a real
 //! guest, the tests on a directory.
+//!
+//! ```text
+//!   is_os_root ──> mountpoints ──> (caller mounts them) ──> inspect ──> convert
+//! ```
 
-use std::path::Path;
+mod error;
+mod hostcmd;
+mod linux;
+mod recorder;
+mod root;
 
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, StorageMap};
 
-/// A failure of inspection or conversion.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
-
-/// Result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The root directory of a mounted guest; every path is resolved inside it by the kernel (openat2 RESOLVE_IN_ROOT).
-#[derive(Debug)]
-pub struct Root;
-
-impl Root {
-    /// Opens the directory where the guest's root file system is mounted.
-    pub fn open(_dir: &Path) -> Result<Self> {
-        Err(Error("being written".into()))
-    }
-}
+pub use error::{Error, ErrorKind, Result};
+pub use linux::hibernation::refuse_hibernated;
+pub use recorder::Recorder;
+pub use root::{CONFIG_MAX, Entry, INITRD_MAX, Kind, Meta, Root};
 
 /// True when this file system is the root of an operating system (only it is mounted).
-pub fn is_os_root(_root: &Root) -> bool {
-    false
+pub fn is_os_root(root: &Root) -> bool {
+    linux::inspect::is_root(root)
 }
 
 /// File systems that the guest mounts by itself at boot, from its fstab, resolved to names of the storage map: root
 /// first, parents before children. Swap, network and missing `nofail` ones are left out.
-pub fn mountpoints(_root: &Root, _storage: &StorageMap, _root_device: &str) -> Result<Vec<Mountpoint>> {
-    Err(Error("being written".into()))
+pub fn mountpoints(root: &Root, storage: &StorageMap, root_device: &str) -> Result<Vec<Mountpoint>> {
+    linux::mounts::mountpoints(root, storage, root_device)
 }
 
 /// Describes the guest; everything in `mountpoints` is mounted below `root`. Changes nothing.
-pub fn inspect(_root: &Root, _storage: &StorageMap, _mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
-    Err(Error("being written".into()))
+pub fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
+    linux::inspect::inspect(root, storage, mountpoints)
 }
 
 /// Converts the guest in place. `step` is called with the name of each step as it begins.
+///
+/// Refuses a hibernated guest, and a guest whose file systems are too full, before anything is changed.
 pub fn convert(
-    _root: &Root,
-    _guest: &GuestInfo,
-    _storage: &StorageMap,
-    _options: &ConvertOptions,
-    _step: &mut dyn FnMut(&str),
+    root: &Root,
+    guest: &GuestInfo,
+    storage: &StorageMap,
+    options: &ConvertOptions,
+    step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
-    Err(Error("being written".into()))
+    linux::convert::convert(root, guest, storage, options, step)
 }

@@ -1,0 +1,177 @@
+//! Installed kernels, their initramfs, and whether they can drive virtio.
+
+use std::cmp::Ordering;
+
+use types::KernelInfo;
+
+use crate::Root;
+use crate::linux::initrd::{self, Contents};
+use crate::linux::modules::Modules;
+use crate::linux::boot;
+use crate::root::{Kind, join};
+
+/// What a root on virtio-blk needs.
+pub(crate) const REQUIRED: [&str; 2] = ["virtio_pci", "virtio_blk"];
+
+/// Installed kernels, the default one first, then by falling version.
+pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
+    let default = boot::default_kernel(root);
+    let mut kernels: Vec<KernelInfo> = root
+        .list("/lib/modules")
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|entry| entry.kind != Kind::File && entry.kind != Kind::Other)
+        .filter_map(|entry| kernel(root, &entry.name, default.as_deref()))
+        .collect();
+    kernels.sort_by(|a, b| b.is_default.cmp(&a.is_default).then_with(|| compare_versions(&b.version, &a.version)));
+    if let Some(first) = kernels.first_mut()
+        && default.is_none()
+    {
+        // No boot loader's menu was understood: distributions start the newest.
+        first.is_default = true;
+    }
+    kernels
+}
+
+fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> {
+    let vmlinuz = vmlinuz(root, kver);
+    let dir = format!("/lib/modules/{kver}");
+    let has_modules = root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"));
+    if vmlinuz.is_none() || !has_modules {
+        // What a removed kernel leaves behind.
+        return None;
+    }
+    let initrd = initrd(root, kver);
+    let modules = Modules::read(root, kver);
+    let initrd_has_virtio = match &initrd {
+        None => REQUIRED.iter().all(|name| modules.is_builtin(name)),
+        Some(path) => match initrd::contents(root, path) {
+            Ok(contents) => missing(root, &modules, &contents, kver).is_some_and(|missing| missing.is_empty()),
+            Err(error) => {
+                tracing::warn!("{}", error.chain());
+                false
+            }
+        },
+    };
+    let base = |path: &Option<String>| path.as_deref().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+    Some(KernelInfo {
+        version: kver.to_owned(),
+        has_virtio_blk: REQUIRED.iter().all(|name| modules.has(name)),
+        has_virtio_net: modules.has("virtio_net") && modules.has("virtio_pci"),
+        initrd_has_virtio,
+        is_default: default.is_some() && base(&vmlinuz).as_deref() == default,
+        vmlinuz,
+        initrd,
+    })
+}
+
+/// Modules that the initramfs lacks for a root on virtio-blk; `None` when the kernel has none to give.
+pub(crate) fn missing(root: &Root, modules: &Modules, contents: &Contents, kver: &str) -> Option<Vec<String>> {
+    if !REQUIRED.iter().all(|name| modules.has(name)) {
+        return None;
+    }
+    let have = contents.modules_of(kver);
+    let needed = modules.closure(root, &REQUIRED);
+    Some(needed.into_iter().filter(|name| !have.contains(name)).collect())
+}
+
+/// The kernel image, wherever distributions have it.
+fn vmlinuz(root: &Root, kver: &str) -> Option<String> {
+    let names = ["vmlinuz", "kernel", "vmlinux", "Image", "bzImage"].map(|name| format!("/boot/{name}-{kver}"));
+    let mut candidates = names.to_vec();
+    candidates.push(format!("/lib/modules/{kver}/vmlinuz"));
+    if let Some(base) = pkgbase(root, kver) {
+        candidates.insert(0, format!("/boot/vmlinuz-{base}"));
+    }
+    if let Some(dir) = bls_dir(root, kver) {
+        candidates.insert(0, join(&dir, "linux"));
+    }
+    candidates.into_iter().find(|path| root.is_file(path))
+}
+
+/// The initramfs, wherever distributions have it.
+fn initrd(root: &Root, kver: &str) -> Option<String> {
+    let mut candidates = vec![
+        format!("/boot/initrd.img-{kver}"),
+        format!("/boot/initramfs-{kver}.img"),
+        format!("/boot/initrd-{kver}"),
+        format!("/boot/initrd-{kver}.img"),
+        format!("/boot/initramfs-{kver}"),
+    ];
+    if let Some(base) = pkgbase(root, kver) {
+        candidates.push(format!("/boot/initramfs-{base}.img"));
+        candidates.push(format!("/boot/initramfs-{base}"));
+    }
+    if let Some(dir) = bls_dir(root, kver) {
+        candidates.push(join(&dir, "initrd"));
+    }
+    candidates.into_iter().find(|path| root.is_file(path))
+}
+
+/// Name without version: Arch writes it into the module directory, Alpine ends its version with it (`6.6.8-0-lts`).
+fn pkgbase(root: &Root, kver: &str) -> Option<String> {
+    let written = root.text(&format!("/lib/modules/{kver}/pkgbase")).map(|text| text.trim().to_owned());
+    let flavour = || {
+        let flavour = kver.rsplit('-').next()?.to_owned();
+        root.is_file(&format!("/boot/initramfs-{flavour}")).then_some(flavour)
+    };
+    written.filter(|base| !base.is_empty() && !base.contains('/')).or_else(flavour)
+}
+
+/// kernel-install's directory: /boot/MACHINE-ID/KVER.
+fn bls_dir(root: &Root, kver: &str) -> Option<String> {
+    let id = root.text("/etc/machine-id")?.trim().to_owned();
+    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ["/boot", "/boot/efi", "/efi"]
+        .iter()
+        .filter(|_| plain)
+        .map(|top| format!("{top}/{id}/{kver}"))
+        .find(|dir| root.is_dir(dir))
+}
+
+/// Compares versions piece by piece: numbers as numbers, the rest as text.
+pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    loop {
+        let (number_a, rest_a) = leading_number(a);
+        let (number_b, rest_b) = leading_number(b);
+        let (text_a, next_a) = leading_text(rest_a);
+        let (text_b, next_b) = leading_text(rest_b);
+        let order = number_a.cmp(&number_b).then_with(|| text_a.cmp(text_b));
+        if order.is_ne() || (next_a.is_empty() && next_b.is_empty()) {
+            return order;
+        }
+        (a, b) = (next_a, next_b);
+    }
+}
+
+fn leading_number(text: &str) -> (u64, &str) {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = text.strip_suffix(rest).unwrap_or_default();
+    (digits.parse().unwrap_or(0), rest)
+}
+
+fn leading_text(text: &str) -> (&str, &str) {
+    let at = text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(at)
+}
+
+/// First two numbers of a kernel version.
+pub(crate) fn major_minor(kver: &str) -> (u64, u64) {
+    let (major, rest) = leading_number(kver);
+    let (minor, _) = leading_number(rest.trim_start_matches('.'));
+    (major, minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(compare_versions("6.1.0-9-amd64", "6.1.0-18-amd64"), Ordering::Less);
+        assert_eq!(compare_versions("5.10.0-28-amd64", "5.4.0-28-amd64"), Ordering::Greater);
+        assert_eq!(compare_versions("6.1", "6.1"), Ordering::Equal);
+        assert_eq!(major_minor("2.6.32-754.el6"), (2, 6));
+    }
+}

@@ -1,0 +1,156 @@
+//! Modules of one installed kernel: which exist, which are built in, what each needs (modules.dep(5)).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::root::{Kind, join};
+use crate::{Result, Root};
+
+/// modules.dep of a distribution kernel has about 5000 lines of up to some hundred bytes; its limit is a file's.
+const TREE_DEPTH_MAX: usize = 12;
+
+/// Modules of one kernel. Names are spelled with `_`, as the kernel spells them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Modules {
+    /// Directory in the guest.
+    pub(crate) dir: String,
+    builtin: BTreeSet<String>,
+    /// Name to path below `dir`.
+    files: BTreeMap<String, String>,
+    /// Name to names that it needs, all levels (as depmod writes them) or one level.
+    deps: BTreeMap<String, Vec<String>>,
+}
+
+/// Configuration symbols of drivers whose presence is asked for, for kernels older than modules.builtin (2.6.33).
+const SYMBOLS: [(&str, &str); 8] = [
+    ("CONFIG_VIRTIO", "virtio"),
+    ("CONFIG_VIRTIO", "virtio_ring"),
+    ("CONFIG_VIRTIO_PCI", "virtio_pci"),
+    ("CONFIG_VIRTIO_BLK", "virtio_blk"),
+    ("CONFIG_VIRTIO_NET", "virtio_net"),
+    ("CONFIG_SCSI_VIRTIO", "virtio_scsi"),
+    ("CONFIG_VIRTIO_CONSOLE", "virtio_console"),
+    ("CONFIG_HW_RANDOM_VIRTIO", "virtio_rng"),
+];
+
+impl Modules {
+    /// Reads the lists of /lib/modules/KVER.
+    pub(crate) fn read(root: &Root, kver: &str) -> Self {
+        let mut modules = Self { dir: format!("/lib/modules/{kver}"), ..Self::default() };
+        let text = |name: &str| root.text(&join(&modules.dir, name)).unwrap_or_default();
+        modules.builtin = text("modules.builtin").lines().filter_map(module_name).collect();
+        let dep = text("modules.dep");
+        for line in dep.lines() {
+            let Some((path, needs)) = line.split_once(':') else { continue };
+            let Some(name) = module_name(path) else { continue };
+            modules.deps.insert(name.clone(), needs.split_whitespace().filter_map(module_name).collect());
+            modules.files.insert(name, relative(path, &modules.dir).to_owned());
+        }
+        if modules.files.is_empty() {
+            modules.walk(root);
+        }
+        let config = root.text(&format!("/boot/config-{kver}")).unwrap_or_default();
+        for line in config.lines() {
+            let Some(symbol) = line.strip_suffix("=y") else { continue };
+            let names = SYMBOLS.iter().filter(|(have, _)| *have == symbol);
+            modules.builtin.extend(names.map(|(_, name)| (*name).to_owned()));
+        }
+        modules
+    }
+
+    /// Without modules.dep: names from the tree, needs from each module as it is asked for.
+    fn walk(&mut self, root: &Root) {
+        let mut todo = vec![(String::new(), 0)];
+        while let Some((below, depth)) = todo.pop() {
+            for entry in root.list(&join(&self.dir, &below)).unwrap_or_default() {
+                let path = if below.is_empty() { entry.name.clone() } else { format!("{below}/{}", entry.name) };
+                match entry.kind {
+                    Kind::Dir if depth < TREE_DEPTH_MAX => todo.push((path, depth + 1)),
+                    Kind::File => {
+                        if let Some(name) = module_name(&path) {
+                            self.files.entry(name).or_insert(path);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// True when the kernel can drive it: a module of it exists, or it is built in.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.is_builtin(name) || self.files.contains_key(name)
+    }
+
+    /// True when it is part of the kernel image.
+    pub(crate) fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.contains(name)
+    }
+
+    /// Path in the guest of a module's file.
+    pub(crate) fn path(&self, name: &str) -> Option<String> {
+        Some(join(&self.dir, self.files.get(name)?))
+    }
+
+    /// Path below the kernel's module directory.
+    pub(crate) fn relative_path(&self, name: &str) -> Option<&str> {
+        self.files.get(name).map(String::as_str)
+    }
+
+    /// These modules and all that they need, what is needed first; built-in ones and ones that do not exist left out.
+    pub(crate) fn closure(&self, root: &Root, names: &[&str]) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut seen = BTreeSet::new();
+        for name in names {
+            self.visit(root, name, &mut seen, &mut out);
+        }
+        out
+    }
+
+    fn visit(&self, root: &Root, name: &str, seen: &mut BTreeSet<String>, out: &mut Vec<String>) {
+        if !seen.insert(name.to_owned()) || self.is_builtin(name) || !self.files.contains_key(name) {
+            return;
+        }
+        let needs = match self.deps.get(name) {
+            Some(needs) => needs.clone(),
+            None => self.modinfo_depends(root, name).unwrap_or_default(),
+        };
+        // depmod lists the nearest need first.
+        for need in needs.iter().rev() {
+            self.visit(root, need, seen, out);
+        }
+        out.push(name.to_owned());
+    }
+
+    /// The `depends=` of a module's own .modinfo section.
+    fn modinfo_depends(&self, root: &Root, name: &str) -> Result<Vec<String>> {
+        let Some(path) = self.path(name) else { return Ok(Vec::new()) };
+        let content = super::initrd::compress::read_module(root, &path)?;
+        let info = modinfo(&content, "depends").unwrap_or_default();
+        Ok(info.split(',').filter(|need| !need.is_empty()).map(|need| need.replace('-', "_")).collect())
+    }
+}
+
+/// Value of a key in the .modinfo section of a module: `key=value` strings, each ended by a zero byte
+/// (include/linux/moduleparam.h, `__MODULE_INFO`).
+pub(crate) fn modinfo(module: &[u8], key: &str) -> Option<String> {
+    use object::{Object, ObjectSection};
+    let file = object::File::parse(module).ok()?;
+    let data = file.section_by_name(".modinfo")?.data().ok()?;
+    data.split(|&byte| byte == 0).find_map(|entry| {
+        let text = std::str::from_utf8(entry).ok()?;
+        Some(text.strip_prefix(key)?.strip_prefix('=')?.to_owned())
+    })
+}
+
+/// `virtio_blk` for `kernel/drivers/block/virtio-blk.ko.xz`; `None` for what is no module.
+pub(crate) fn module_name(path: &str) -> Option<String> {
+    let file = path.trim().rsplit('/').next()?;
+    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().find_map(|suffix| file.strip_suffix(suffix))?;
+    (!stem.is_empty()).then(|| stem.replace('-', "_"))
+}
+
+/// Old depmods write absolute paths.
+fn relative<'p>(path: &'p str, dir: &str) -> &'p str {
+    let path = path.trim();
+    path.strip_prefix(dir).map_or(path, |rest| rest.trim_start_matches('/'))
+}

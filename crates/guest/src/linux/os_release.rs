@@ -1,0 +1,162 @@
+//! What the system calls itself: os-release(5), and its forerunners where there is none.
+
+use crate::Root;
+
+/// Identity of a distribution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OsRelease {
+    pub(crate) id: String,
+    pub(crate) like: Vec<String>,
+    pub(crate) version: String,
+    pub(crate) pretty: String,
+}
+
+impl OsRelease {
+    /// Reads it from wherever the guest has it.
+    pub(crate) fn read(root: &Root) -> Option<Self> {
+        let modern = ["/etc/os-release", "/usr/lib/os-release"]
+            .iter()
+            .filter_map(|path| root.text(path))
+            .map(|text| Self::parse(&text))
+            .find(|release| !release.id.is_empty() || !release.pretty.is_empty());
+        let mut release = modern.or_else(|| from_redhat(root)).or_else(|| from_lsb(root)).or_else(|| from_debian(root))?;
+        if release.id == "debian" && release.version.is_empty() {
+            // Testing and unstable have no VERSION_ID; debian_version says `trixie/sid`, or 7.11 where os-release is old.
+            let debian = root.text("/etc/debian_version").unwrap_or_default();
+            let major = debian.trim().split('.').next().unwrap_or_default();
+            if !major.is_empty() && major.bytes().all(|byte| byte.is_ascii_digit()) {
+                major.clone_into(&mut release.version);
+            }
+        }
+        Some(release)
+    }
+
+    fn parse(text: &str) -> Self {
+        let value = |key: &str| {
+            text.lines()
+                .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
+                .next_back()
+                .map(unquote)
+                .unwrap_or_default()
+        };
+        let id = value("ID");
+        let pretty = value("PRETTY_NAME");
+        Self {
+            like: value("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
+            version: value("VERSION_ID"),
+            pretty: if pretty.is_empty() { value("NAME") } else { pretty },
+            // The specification's default for a file without ID (os-release(5)).
+            id: if id.is_empty() { "linux".into() } else { id },
+        }
+    }
+
+    /// Major number of the version, 0 when there is none.
+    pub(crate) fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Undoes shell quoting as far as os-release(5) allows it.
+pub(crate) fn unquote(value: &str) -> String {
+    let value = value.trim();
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|&quote| value.strip_prefix(quote).and_then(|rest| rest.split(quote).next()))
+        .unwrap_or(value);
+    let mut out = String::with_capacity(inner.len());
+    let mut escaped = false;
+    for character in inner.chars() {
+        if character == '\\' && !escaped {
+            escaped = true;
+        } else {
+            out.push(character);
+            escaped = false;
+        }
+    }
+    out
+}
+
+/// `CentOS release 6.10 (Final)` and its like, before os-release (systemd 2012).
+fn from_redhat(root: &Root) -> Option<OsRelease> {
+    let text = root.text("/etc/redhat-release").or_else(|| root.text("/etc/system-release"))?;
+    let line = text.lines().next()?.trim().to_owned();
+    let lower = line.to_lowercase();
+    let (id, like) = [
+        ("red hat", "rhel", "fedora"),
+        ("centos", "centos", "rhel fedora"),
+        ("scientific", "scientific", "rhel fedora"),
+        ("oracle", "ol", "rhel fedora"),
+        ("rocky", "rocky", "rhel fedora"),
+        ("alma", "almalinux", "rhel fedora"),
+        ("fedora", "fedora", ""),
+    ]
+    .into_iter()
+    .find(|(word, ..)| lower.contains(word))
+    .map_or(("redhat-based", "rhel fedora"), |(_, id, like)| (id, like));
+    let version = line.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    Some(OsRelease {
+        id: id.into(),
+        like: like.split_whitespace().map(str::to_owned).collect(),
+        version: version.unwrap_or_default().to_owned(),
+        pretty: line,
+    })
+}
+
+fn from_lsb(root: &Root) -> Option<OsRelease> {
+    let text = root.text("/etc/lsb-release")?;
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        line.map(unquote).unwrap_or_default()
+    };
+    let id = value("DISTRIB_ID").to_lowercase();
+    (!id.is_empty()).then(|| OsRelease {
+        id,
+        like: Vec::new(),
+        version: value("DISTRIB_RELEASE"),
+        pretty: value("DISTRIB_DESCRIPTION"),
+    })
+}
+
+fn from_debian(root: &Root) -> Option<OsRelease> {
+    let version = root.text("/etc/debian_version")?.trim().to_owned();
+    let major = version.split('.').next().unwrap_or_default();
+    let numeric = !major.is_empty() && major.bytes().all(|byte| byte.is_ascii_digit());
+    Some(OsRelease {
+        id: "debian".into(),
+        like: Vec::new(),
+        version: if numeric { major.to_owned() } else { String::new() },
+        pretty: format!("Debian GNU/Linux {version}"),
+    })
+}
+
+/// libosinfo's id of this release, by the pattern that its database follows; `None` where none is known.
+pub(crate) fn osinfo_id(release: &OsRelease) -> Option<String> {
+    let version = release.version.as_str();
+    let major = release.major();
+    let two = || {
+        let mut parts = version.split('.');
+        Some(format!("{}.{}", parts.next()?, parts.next()?))
+    };
+    Some(match release.id.as_str() {
+        "debian" if version.is_empty() => "http://debian.org/debian/testing".into(),
+        // Up to 6 the database has one entry per major release too.
+        "debian" if major > 0 => format!("http://debian.org/debian/{major}"),
+        "ubuntu" => format!("http://ubuntu.com/ubuntu/{}", two()?),
+        "fedora" if major > 0 => format!("http://fedoraproject.org/fedora/{major}"),
+        "rhel" => format!("http://redhat.com/rhel/{}", two()?),
+        "centos" if release.pretty.contains("Stream") => format!("http://centos.org/centos-stream/{major}"),
+        "centos" if major >= 8 => format!("http://centos.org/centos/{major}"),
+        "centos" if major == 7 => "http://centos.org/centos/7.0".into(),
+        "centos" => format!("http://centos.org/centos/{}", two()?),
+        "rocky" if major > 0 => format!("http://rockylinux.org/rocky/{major}"),
+        "almalinux" if major > 0 => format!("http://almalinux.org/almalinux/{major}"),
+        "ol" => format!("http://oracle.com/ol/{}", two()?),
+        "opensuse-leap" => format!("http://opensuse.org/opensuse/{}", two()?),
+        "opensuse-tumbleweed" => "http://opensuse.org/opensuse/tumbleweed".into(),
+        "sles" if major >= 15 => format!("http://suse.com/sle/{version}"),
+        "sles" => format!("http://suse.com/sles/{version}"),
+        "arch" => "http://archlinux.org/archlinux/rolling".into(),
+        "alpine" => format!("http://alpinelinux.org/alpinelinux/{}", two()?),
+        _ => return None,
+    })
+}
