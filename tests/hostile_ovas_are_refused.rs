@@ -10,11 +10,23 @@ use v2v_tests::{TinyOva, arg, listing, refused, sha256};
 fn refuse(ova: &Path, words: &[&str]) -> Result<()> {
     let out = tempfile::tempdir()?;
     let before = sha256(ova)?;
-    let line = refused(["-i", "ova", &arg(ova), "-o", "local", "-os", &arg(out.path())])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+    ])?;
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(listing(out.path())?.is_empty(), "left in the target: {:?}", listing(out.path())?);
+    ensure!(
+        listing(out.path())?.is_empty(),
+        "left in the target: {:?}",
+        listing(out.path())?
+    );
     ensure!(sha256(ova)? == before, "the source was changed");
     Ok(())
 }
@@ -45,7 +57,10 @@ fn an_href_that_leaves_the_archive_is_refused() -> Result<()> {
     for href in ["../../etc/passwd", "/etc/passwd"] {
         let dir = tempfile::tempdir()?;
         let mut ova = TinyOva::new(dir.path(), 8)?;
-        ova.edit_ovf(r#"ovf:href="tiny-disk1.vmdk""#, &format!(r#"ovf:href="{href}""#))?;
+        ova.edit_ovf(
+            r#"ovf:href="tiny-disk1.vmdk""#,
+            &format!(r#"ovf:href="{href}""#),
+        )?;
         ova.sign(dir.path())?;
         refuse(&ova.write(dir.path())?, &["etc/passwd"])?;
     }
@@ -56,12 +71,23 @@ fn an_href_that_leaves_the_archive_is_refused() -> Result<()> {
 fn an_href_that_leaves_the_folder_is_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut ova = TinyOva::new(dir.path(), 8)?;
-    ova.edit_ovf(r#"ovf:href="tiny-disk1.vmdk""#, r#"ovf:href="../tiny-disk1.vmdk""#)?;
+    ova.edit_ovf(
+        r#"ovf:href="tiny-disk1.vmdk""#,
+        r#"ovf:href="../tiny-disk1.vmdk""#,
+    )?;
     let folder = dir.path().join("folder");
     fs::create_dir(&folder)?;
     fs::write(folder.join("tiny.ovf"), ova.member("tiny.ovf")?)?;
     let out = tempfile::tempdir()?;
-    let line = refused(["-i", "ova", &arg(&folder), "-o", "local", "-os", &arg(out.path())])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(&folder),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+    ])?;
     ensure!(line.contains("../tiny-disk1.vmdk"), "{line}");
     Ok(())
 }
@@ -102,7 +128,11 @@ fn a_vmdk_whose_grain_directory_is_past_the_end_is_refused() -> Result<()> {
     let disk = ova.member("tiny-disk1.vmdk")?;
     // gdOffset, VMware Virtual Disk Format 5.0, SparseExtentHeader: byte 56; in the footer too, where there is one.
     let footer = disk.len() - 1024;
-    for header in [0, footer].into_iter().filter(|header| disk[*header..].starts_with(b"KDMV")).collect::<Vec<_>>() {
+    for header in [0, footer]
+        .into_iter()
+        .filter(|header| disk[*header..].starts_with(b"KDMV"))
+        .collect::<Vec<_>>()
+    {
         disk[header + 56..header + 64].copy_from_slice(&0x00ff_ffff_ffff_u64.to_le_bytes());
     }
     ova.sign(dir.path())?;

@@ -14,9 +14,15 @@ const LOGIN: Duration = Duration::from_secs(400);
 /// Without conversion the guest does not find its root on virtio; else the conversion would prove nothing.
 fn does_not_boot_unconverted(guest: &SampleGuest) -> Result<()> {
     let stuck = if guest.uefi { "Shell>" } else { "(initramfs)" };
-    let mut boot = Boot::new(&guest.raw, "raw").bus(Bus::Virtio).firmware(guest.uefi).start()?;
+    let mut boot = Boot::new(&guest.raw, "raw")
+        .bus(Bus::Virtio)
+        .firmware(guest.uefi)
+        .start()?;
     boot.wait_for(stuck, LOGIN)?;
-    ensure!(!boot.transcript().contains("login:"), "the unconverted guest reached a login");
+    ensure!(
+        !boot.transcript().contains("login:"),
+        "the unconverted guest reached a login"
+    );
     Ok(())
 }
 
@@ -25,15 +31,49 @@ fn boots_converted(which: Sample) -> Result<()> {
     let out = tempfile::tempdir_in(testkit::target_dir())?;
     let source_before = sha256(&guest.ova)?;
     let report = out.path().join("report.json");
-    ok(["-i", "ova", &arg(&guest.ova), "-o", "local", "-os", &arg(out.path()), "-of", "qcow2", "--report", &arg(&report)])?;
-    ensure!(sha256(&guest.ova)? == source_before, "the source was changed");
-    let (disk, xml) = (out.path().join(format!("{}-sda", guest.name)), out.path().join(format!("{}.xml", guest.name)));
-    let want = [format!("{}-sda", guest.name), format!("{}.xml", guest.name), "report.json".to_owned()];
-    ensure!(listing(out.path())? == want, "found {:?}", listing(out.path())?);
+    ok([
+        "-i",
+        "ova",
+        &arg(&guest.ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+        "-of",
+        "qcow2",
+        "--report",
+        &arg(&report),
+    ])?;
+    ensure!(
+        sha256(&guest.ova)? == source_before,
+        "the source was changed"
+    );
+    let (disk, xml) = (
+        out.path().join(format!("{}-sda", guest.name)),
+        out.path().join(format!("{}.xml", guest.name)),
+    );
+    let want = [
+        format!("{}-sda", guest.name),
+        format!("{}.xml", guest.name),
+        "report.json".to_owned(),
+    ];
+    ensure!(
+        listing(out.path())? == want,
+        "found {:?}",
+        listing(out.path())?
+    );
     assert_image_clean(&disk)?;
     let changes: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(&report)?)?;
     for step in ["initramfs", "fstab"] {
-        ensure!(changes.iter().any(|change| change["step"].as_str().is_some_and(|name| name.contains(step)) || change["path"].as_str().is_some_and(|path| path.contains(step))), "the report has nothing of {step}: {changes:?}");
+        ensure!(
+            changes.iter().any(|change| change["step"]
+                .as_str()
+                .is_some_and(|name| name.contains(step))
+                || change["path"]
+                    .as_str()
+                    .is_some_and(|path| path.contains(step))),
+            "the report has nothing of {step}: {changes:?}"
+        );
     }
 
     let mac = mac_of(&xml)?;

@@ -31,7 +31,9 @@ pub enum Error {
         disks: String,
     },
     /// More than one operating system, and nobody said which.
-    #[error("several operating systems found ({roots}); choose one with --root DEVICE, or --root first")]
+    #[error(
+        "several operating systems found ({roots}); choose one with --root DEVICE, or --root first"
+    )]
     SeveralRoots {
         /// Their devices and names.
         roots: String,

@@ -28,11 +28,20 @@ pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outco
     let opened = stages::open::run(job, events)?;
     let mut target = stages::check::run(job, &opened, events)?;
     let result = stages::verify::beside(opened.verifications, events, cancel, |verified| {
-        let mut guest = stages::launch::run(job, &opened.disks, target.scratch_dir(), events, cancel)?;
+        let mut guest =
+            stages::launch::run(job, &opened.disks, target.scratch_dir(), events, cancel)?;
         let inspected = stages::inspect::run(job, &mut guest, events)?;
         let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
         let overlays = stages::trim::run(job, guest, &inspected, events)?;
-        stages::copy::run(job, &opened.machine, &converted.caps, &overlays, target.as_mut(), events, cancel)?;
+        stages::copy::run(
+            job,
+            &opened.machine,
+            &converted.caps,
+            &overlays,
+            target.as_mut(),
+            events,
+            cancel,
+        )?;
         verified.wait()?;
         let finished = Finished {
             machine: &opened.machine,

@@ -22,7 +22,7 @@ mod skips;
 
 pub use boot::{Boot, Bus, Running};
 pub use fault::{SmallFs, kill_at_random};
-pub use libvirtd::Libvirtd;
 pub use guest::{Sample, SampleGuest, sample};
+pub use libvirtd::Libvirtd;
 pub use places::{cache_dir, fixture, fixtures, repo, target_dir, v2v};
 pub use skips::{has_tool, is_root, require_root, require_tool, skip, skip_log, uid};

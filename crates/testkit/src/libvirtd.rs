@@ -64,7 +64,11 @@ impl Libvirtd {
 
     /// Runs virsh on it and returns its output.
     pub fn virsh(&self, args: &[&str]) -> Result<String> {
-        cmd::output(Command::new("virsh").args(["-q", "-c", &self.uri]).args(args))
+        cmd::output(
+            Command::new("virsh")
+                .args(["-q", "-c", &self.uri])
+                .args(args),
+        )
     }
 
     /// A URI under which the same daemon looks like one of another host: libvirt's protocol through a program
@@ -131,7 +135,10 @@ impl Libvirtd {
     pub fn start_default_network(&self) -> Result<()> {
         self.virsh(&["net-start", "default"])?;
         let list = self.virsh(&["net-list", "--name"])?;
-        ensure!(list.contains("default"), "the network did not start: {list}");
+        ensure!(
+            list.contains("default"),
+            "the network did not start: {list}"
+        );
         Ok(())
     }
 }

@@ -24,13 +24,26 @@ pub(crate) fn run(
     for overlay in overlays {
         estimated_bytes.push(data_bytes(overlay.as_ref())?);
     }
-    target.check(&Plan { machine, caps: Some(caps), estimated_bytes })?;
+    target.check(&Plan {
+        machine,
+        caps: Some(caps),
+        estimated_bytes,
+    })?;
     let mut sinks = Vec::new();
     for (index, overlay) in overlays.iter().enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        sinks.push(Mutex::new(Some(target.create_disk(index, overlay.virtual_size())?)));
+        sinks.push(Mutex::new(Some(
+            target.create_disk(index, overlay.virtual_size())?,
+        )));
     }
-    events.stage(Stage::Copy, &format!("copying {} disk{}", overlays.len(), if overlays.len() == 1 { "" } else { "s" }));
+    events.stage(
+        Stage::Copy,
+        &format!(
+            "copying {} disk{}",
+            overlays.len(),
+            if overlays.len() == 1 { "" } else { "s" }
+        ),
+    );
     copy_all(job.parallel, overlays, &sinks, events, cancel)
 }
 
@@ -43,7 +56,10 @@ fn copy_all(
     cancel: &CancelToken,
 ) -> Result<()> {
     let at_once = parallel.clamp(1, overlays.len().max(1));
-    let threads = thread::available_parallelism().map_or(2, usize::from).max(2).div_ceil(at_once);
+    let threads = thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2)
+        .div_ceil(at_once);
     let next = AtomicUsize::new(0);
     let stop = CancelToken::new();
     let first_error = Mutex::new(None);
@@ -66,7 +82,8 @@ fn copy_all(
                             total_bytes: done.total_bytes,
                         });
                     };
-                    if let Err(error) = copy_one(&overlays[disk], sink, threads, cancel, &progress) {
+                    if let Err(error) = copy_one(&overlays[disk], sink, threads, cancel, &progress)
+                    {
                         stop.cancel();
                         lock(&first_error).get_or_insert(error);
                         return;
@@ -89,15 +106,24 @@ fn copy_one(
     cancel: &CancelToken,
     progress: &(dyn Fn(image::copy::CopyProgress) + Sync),
 ) -> image::Result<()> {
-    let options = CopyOptions { threads, ..CopyOptions::default() };
+    let options = CopyOptions {
+        threads,
+        ..CopyOptions::default()
+    };
     image::copy::copy(overlay, sink.as_ref(), &options, cancel, progress)?;
     let done = sink.finish()?;
-    tracing::info!("{} bytes of data in a file of {} bytes", done.data_bytes, done.file_len);
+    tracing::info!(
+        "{} bytes of data in a file of {} bytes",
+        done.data_bytes,
+        done.file_len
+    );
     Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What must be read and stored of this disk, at most.

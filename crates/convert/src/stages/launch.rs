@@ -19,7 +19,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Calls the appliance; when it fails because a disk could not be read, that is what the user is told.
-    pub(crate) fn ask<T>(&mut self, ask: impl FnOnce(&mut Appliance) -> appliance::Result<T>) -> Result<T> {
+    pub(crate) fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Appliance) -> appliance::Result<T>,
+    ) -> Result<T> {
         match ask(&mut self.appliance) {
             Ok(reply) => Ok(reply),
             Err(error) if error.is_cancelled() => Err(Error::Cancelled),
@@ -44,8 +47,11 @@ pub(crate) fn run(
     for disk in disks {
         overlays.push(Arc::new(Overlay::new(Arc::clone(disk), scratch)?));
     }
-    let exports: Vec<_> =
-        overlays.iter().enumerate().map(|(index, overlay)| (format!("disk{index}"), Arc::clone(overlay))).collect();
+    let exports: Vec<_> = overlays
+        .iter()
+        .enumerate()
+        .map(|(index, overlay)| (format!("disk{index}"), Arc::clone(overlay)))
+        .collect();
     let names = exports.iter().map(|(name, _)| name.clone()).collect();
     let server = Server::start(&scratch.join("nbd.sock"), exports)?;
     let options = LaunchOptions {
@@ -54,8 +60,18 @@ pub(crate) fn run(
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
         ..LaunchOptions::new(scratch.to_owned(), server.socket().to_owned(), names)
     };
-    let appliance = Appliance::launch(&image, &options, cancel, &|line| events.log(line))
-        .map_err(|error| if error.is_cancelled() { Error::Cancelled } else { error.into() })?;
+    let appliance =
+        Appliance::launch(&image, &options, cancel, &|line| events.log(line)).map_err(|error| {
+            if error.is_cancelled() {
+                Error::Cancelled
+            } else {
+                error.into()
+            }
+        })?;
     events.appliance(appliance.hello_ms(), appliance.accel().word());
-    Ok(Running { appliance, server, overlays })
+    Ok(Running {
+        appliance,
+        server,
+        overlays,
+    })
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use testkit::Libvirtd;
 use super::*;
 use crate::{DomainType, ErrorKind};
+use testkit::Libvirtd;
 use types::NicNetwork;
 
 fn libvirt(uri: &str, pool_or_dir: Option<&str>) -> TargetOptions {
@@ -147,13 +147,15 @@ fn guests_of_every_kind_are_defined_and_start() {
     let dir = tempfile::tempdir().unwrap();
     let pool = dir.path().join("pool");
     fs::create_dir(&pool).unwrap();
-    daemon.virsh(&[
-        "pool-define-as",
-        "default",
-        "dir",
-        "--target",
-        pool.to_str().unwrap(),
-    ]).unwrap();
+    daemon
+        .virsh(&[
+            "pool-define-as",
+            "default",
+            "dir",
+            "--target",
+            pool.to_str().unwrap(),
+        ])
+        .unwrap();
     let inactive = refusal(&libvirt(&daemon.uri(), None), &sample());
     assert!(
         inactive
@@ -180,7 +182,8 @@ fn guests_of_every_kind_are_defined_and_start() {
     assert_eq!(names(&pool), ["debian12-sda"]);
     assert!(
         daemon
-            .virsh(&["vol-list", "--pool=default"]).unwrap()
+            .virsh(&["vol-list", "--pool=default"])
+            .unwrap()
             .contains("debian12-sda"),
         "the pool was not refreshed"
     );
@@ -206,15 +209,20 @@ fn guests_of_every_kind_are_defined_and_start() {
             "{:?}",
             placed.notes
         );
-        daemon.virsh(&["start", &format!("--domain={}", sample.name)]).unwrap();
+        daemon
+            .virsh(&["start", &format!("--domain={}", sample.name)])
+            .unwrap();
         assert_eq!(
             daemon
-                .virsh(&["domstate", &format!("--domain={}", sample.name)]).unwrap()
+                .virsh(&["domstate", &format!("--domain={}", sample.name)])
+                .unwrap()
                 .trim(),
             "running",
             "{kind}"
         );
-        daemon.virsh(&["destroy", &format!("--domain={}", sample.name)]).unwrap();
+        daemon
+            .virsh(&["destroy", &format!("--domain={}", sample.name)])
+            .unwrap();
     }
 }
 
@@ -232,7 +240,8 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
         ..libvirt(&daemon.uri(), dir.path().to_str())
     };
     let tpm = daemon
-        .virsh(&["domcapabilities"]).unwrap()
+        .virsh(&["domcapabilities"])
+        .unwrap()
         .contains("<value>emulator</value>");
     for (sample, part, there) in [
         (samples::windows(), "<vapic state='on'/>", true),
@@ -246,7 +255,9 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
             "{:?}",
             placed.notes
         );
-        let xml = daemon.virsh(&["dumpxml", "--inactive", &sample.name]).unwrap();
+        let xml = daemon
+            .virsh(&["dumpxml", "--inactive", &sample.name])
+            .unwrap();
         assert!(xml.contains("<domain type='kvm'>"), "{xml}");
         assert_eq!(xml.contains(part), there, "{xml}");
     }
@@ -263,13 +274,15 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
     let dir = tempfile::tempdir().unwrap();
     let pool = dir.path().join("pool");
     fs::create_dir(&pool).unwrap();
-    daemon.virsh(&[
-        "pool-create-as",
-        "far pool",
-        "dir",
-        "--target",
-        pool.to_str().unwrap(),
-    ]).unwrap();
+    daemon
+        .virsh(&[
+            "pool-create-as",
+            "far pool",
+            "dir",
+            "--target",
+            pool.to_str().unwrap(),
+        ])
+        .unwrap();
     let uri = daemon.remote_uri().unwrap();
     let options = libvirt(&uri, Some("far pool"));
     let folder = refusal(&libvirt(&uri, pool.to_str()), &sample());
@@ -302,7 +315,8 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
     }
     assert!(
         daemon
-            .virsh(&["list", "--all", "--name"]).unwrap()
+            .virsh(&["list", "--all", "--name"])
+            .unwrap()
             .contains("web & <db>")
     );
 
