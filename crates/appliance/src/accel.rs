@@ -53,12 +53,6 @@ pub(crate) fn choose() -> Result<Choice> {
     Ok(remembered().map_or(Choice::TryKvm, Choice::Settled))
 }
 
-/// True when guests can be started with KVM on this host, as far as is known: told by `$V2V_ACCEL`, seen at an
-/// earlier start of the appliance in this boot, or /dev/kvm is there and nothing speaks against it.
-pub fn kvm_works() -> bool {
-    !matches!(choose(), Ok(Choice::Settled(Accel::Tcg)) | Err(_))
-}
-
 /// Keeps the verdict until the host boots again. A failure to write it only costs the next run a few seconds.
 pub(crate) fn remember(accel: Accel) {
     let Some((folder, boot)) = place() else { return };
@@ -88,7 +82,7 @@ fn verdict(note: &str, boot: &str) -> Option<Accel> {
 }
 
 /// Folder of the note, and the id of this boot of the host.
-fn place() -> Option<(PathBuf, String)> {
+pub(crate) fn place() -> Option<(PathBuf, String)> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(folder) => PathBuf::from(folder).join("v2v"),

@@ -34,7 +34,6 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
     let (networks, static_ips) = network_rules(cli)?;
     let source_options = SourceOptions {
         format: parse_option("-if", cli.input_format.as_deref())?,
-        ..SourceOptions::default()
     };
     Ok(Job {
         target: target_options(cli, &source_options)?,
@@ -150,11 +149,7 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
         preallocation,
         name: String::new(),
         overwrite: cli.overwrite,
-        domain_type: if appliance::kvm_works() {
-            DomainType::Kvm
-        } else {
-            DomainType::Qemu
-        },
+        domain_type: DomainType::default(),
         keep_uuid: cli.keep_uuid,
         kind,
     })

@@ -8,6 +8,7 @@ use image::nbd::Server;
 use image::{BlockSource, Overlay};
 use types::CancelToken;
 
+use super::check::Host;
 use crate::{Error, Events, Job, Result, Stage};
 
 /// The running appliance and what it works on.
@@ -36,13 +37,13 @@ impl Running {
 
 pub(crate) fn run(
     job: &Job,
+    host: &Host,
     disks: &[Arc<dyn BlockSource>],
     scratch: &Path,
     events: &dyn Events,
     cancel: &CancelToken,
 ) -> Result<Running> {
     events.stage(Stage::Launch, "starting the appliance");
-    let image = appliance::find_image()?;
     let mut overlays = Vec::new();
     for disk in disks {
         overlays.push(Arc::new(Overlay::new(Arc::clone(disk), scratch)?));
@@ -58,16 +59,20 @@ pub(crate) fn run(
         memsize_mib: job.appliance.memsize_mib,
         smp: job.appliance.smp,
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
-        ..LaunchOptions::new(scratch.to_owned(), server.socket().to_owned(), names)
+        ..LaunchOptions::new(
+            host.accel,
+            scratch.to_owned(),
+            server.socket().to_owned(),
+            names,
+        )
     };
-    let appliance =
-        Appliance::launch(&image, &options, cancel, &|line| events.log(line)).map_err(|error| {
-            if error.is_cancelled() {
-                Error::Cancelled
-            } else {
-                error.into()
-            }
-        })?;
+    let appliance = Appliance::launch(&host.image, &options, cancel).map_err(|error| {
+        if error.is_cancelled() {
+            Error::Cancelled
+        } else {
+            error.into()
+        }
+    })?;
     events.appliance(appliance.hello_ms(), appliance.accel().word());
     Ok(Running {
         appliance,

@@ -156,7 +156,7 @@ fn guests_of_every_kind_are_defined_and_start() {
             pool.to_str().unwrap(),
         ])
         .unwrap();
-    let inactive = refusal(&libvirt(&daemon.uri(), None), &sample());
+    let inactive = refusal(&libvirt(daemon.uri(), None), &sample());
     assert!(
         inactive
             .hint()
@@ -166,7 +166,7 @@ fn guests_of_every_kind_are_defined_and_start() {
     );
     daemon.virsh(&["pool-start", "default"]).unwrap();
 
-    let placed = convert(&libvirt(&daemon.uri(), None), &sample()).unwrap();
+    let placed = convert(&libvirt(daemon.uri(), None), &sample()).unwrap();
     assert!(
         placed
             .notes
@@ -188,7 +188,7 @@ fn guests_of_every_kind_are_defined_and_start() {
         "the pool was not refreshed"
     );
     assert_eq!(
-        refusal(&libvirt(&daemon.uri(), None), &sample()).kind(),
+        refusal(&libvirt(daemon.uri(), None), &sample()).kind(),
         ErrorKind::NameTaken
     );
 
@@ -203,7 +203,7 @@ fn guests_of_every_kind_are_defined_and_start() {
         }
         let folder = dir.path().join(kind);
         fs::create_dir(&folder).unwrap();
-        let placed = convert(&libvirt(&daemon.uri(), folder.to_str()), &sample).unwrap();
+        let placed = convert(&libvirt(daemon.uri(), folder.to_str()), &sample).unwrap();
         assert!(
             !placed.notes.iter().any(|note| note.contains("net-start")),
             "{:?}",
@@ -237,7 +237,7 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
     let dir = tempfile::tempdir().unwrap();
     let kvm = TargetOptions {
         domain_type: DomainType::Kvm,
-        ..libvirt(&daemon.uri(), dir.path().to_str())
+        ..libvirt(daemon.uri(), dir.path().to_str())
     };
     let tpm = daemon
         .virsh(&["domcapabilities"])
