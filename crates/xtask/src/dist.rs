@@ -38,7 +38,10 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// Builds the appliance image around an applianced of this profile; returns its folder.
 pub(crate) fn appliance(profile: Profile) -> Result<PathBuf> {
     let applianced = run::build("appliance", "applianced", profile)?;
-    appliance_image::build(&appliance_image::BuildOptions::new(applianced))
+    let mut options = appliance_image::BuildOptions::new(&testkit::repo());
+    options.target_dir = testkit::target_dir();
+    options.applianced = Some(applianced);
+    appliance_image::build(&options)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

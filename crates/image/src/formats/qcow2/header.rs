@@ -182,6 +182,7 @@ impl Header {
         }
         let cluster_size = 1u64 << cluster_bits;
         let header_length = header_length(&raw, cluster_size)?;
+        check_length(range, header_length)?;
         let first_cluster = range.read_vec(0, to_usize(cluster_size.min(range.len())))?;
         let name_offset = raw.backing_file_offset.get();
         let extensions_end = if name_offset == 0 {
@@ -262,15 +263,7 @@ impl Header {
 fn read_raw(range: &FileRange) -> Result<RawHeader> {
     let mut raw = RawHeader::new_zeroed();
     let bytes = raw.as_mut_bytes();
-    if range.len() < V2_BYTES {
-        return Err(Error::new(
-            ErrorKind::Truncated,
-            format!(
-                "expected a qcow2 header of {V2_BYTES} bytes, found a file of {}",
-                range.len()
-            ),
-        ));
-    }
+    check_length(range, V2_BYTES)?;
     let stored = to_usize(range.len()).min(bytes.len());
     range.read_exact_at(&mut bytes[..stored], 0)?;
     if raw.magic != MAGIC {
@@ -281,7 +274,8 @@ fn read_raw(range: &FileRange) -> Result<RawHeader> {
         .at(0));
     }
     match raw.version.get() {
-        2 | 3 => Ok(raw),
+        2 => Ok(raw),
+        3 => check_length(range, V3_MIN_BYTES).map(|()| raw),
         1 => Err(Error::unsupported(
             "QCOW version 1 is not supported; hint: qemu-img convert -f qcow -O qcow2 FILE NEWFILE",
         )
@@ -290,6 +284,19 @@ fn read_raw(range: &FileRange) -> Result<RawHeader> {
             Err(Error::unsupported(format!("expected qcow2 version 2 or 3, found {other}")).at(4))
         }
     }
+}
+
+fn check_length(range: &FileRange, expected: u64) -> Result<()> {
+    if range.len() >= expected {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Truncated,
+        format!(
+            "expected a qcow2 header of {expected} bytes, found a file of {}",
+            range.len()
+        ),
+    ))
 }
 
 /// Length of the header, at most a cluster. Fields past it are not present: qcow2 "Additional fields".

@@ -78,8 +78,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Writes all tables that are still in memory, then the L1 table, and returns its host offset. The L1 table
-    /// has at least one entry, so that it has a place.
+    /// Writes all tables that are still in memory, then the L1 table, and returns its host offset.
     pub(super) fn finish(mut self, store: &Store) -> Result<u64> {
         let mut left: Vec<usize> = self.resident.keys().copied().collect();
         left.sort_unstable();
@@ -166,6 +165,7 @@ pub(super) fn write_mapped(
     write_l1(store, &l1)
 }
 
+/// Writes the L1 table. It has at least one cluster, which is a hole for an empty disk.
 fn write_l1(store: &Store, l1: &[u64]) -> Result<u64> {
     let bytes: Vec<U64> = l1.iter().map(|&entry| U64::new(entry)).collect();
     let clusters = (l1.len() as u64 * ENTRY_BYTES)

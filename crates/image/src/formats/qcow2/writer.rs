@@ -198,7 +198,8 @@ impl BlockSink for Writer {
             cluster_bits: this.geometry.cluster_bits,
             virtual_size: this.virtual_size,
             l1_offset,
-            l1_entries: this.geometry.l1_entries(this.virtual_size)?,
+            // At least one, so that the table's cluster is in use even if the disk is empty.
+            l1_entries: this.geometry.l1_entries(this.virtual_size)?.max(1),
             refcount_table_offset: layout.table_offset(),
             refcount_table_clusters: layout.table_clusters,
         })?;
