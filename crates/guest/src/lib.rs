@@ -48,3 +48,6 @@ pub fn convert(
 ) -> Result<ConvertOutcome> {
     linux::convert::convert(root, guest, storage, options, step)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,11 @@ pub(crate) fn convert(
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
-    for entry in STEPS.iter().filter(|entry| (entry.applies)(&context)).collect::<Vec<_>>() {
+    for entry in &STEPS {
+        // Asked only now: a step may apply because of what those before it did.
+        if !(entry.applies)(&context) {
+            continue;
+        }
         step(entry.name);
         context.recorder.begin(entry.name);
         (entry.apply)(&mut context)?;

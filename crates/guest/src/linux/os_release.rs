@@ -19,7 +19,12 @@ impl OsRelease {
             .filter_map(|path| root.text(path))
             .map(|text| Self::parse(&text))
             .find(|release| !release.id.is_empty() || !release.pretty.is_empty());
-        let mut release = modern.or_else(|| from_redhat(root)).or_else(|| from_lsb(root)).or_else(|| from_debian(root))?;
+        let old = || from_redhat(root).or_else(|| from_cpe(root)).or_else(|| from_lsb(root)).or_else(|| from_debian(root));
+        let mut release = modern.or_else(old)?;
+        if release.id.is_empty() {
+            // The specification's default for a file without ID (os-release(5)).
+            release.id = "linux".into();
+        }
         if release.id == "debian" && release.version.is_empty() {
             // Testing and unstable have no VERSION_ID; debian_version says `trixie/sid`, or 7.11 where os-release is old.
             let debian = root.text("/etc/debian_version").unwrap_or_default();
@@ -45,8 +50,7 @@ impl OsRelease {
             like: value("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
             version: value("VERSION_ID"),
             pretty: if pretty.is_empty() { value("NAME") } else { pretty },
-            // The specification's default for a file without ID (os-release(5)).
-            id: if id.is_empty() { "linux".into() } else { id },
+            id,
         }
     }
 
@@ -99,6 +103,20 @@ fn from_redhat(root: &Root) -> Option<OsRelease> {
         like: like.split_whitespace().map(str::to_owned).collect(),
         version: version.unwrap_or_default().to_owned(),
         pretty: line,
+    })
+}
+
+/// `cpe:/o:centos:linux:6:GA` (CPE 2.2: part, vendor, product, version).
+fn from_cpe(root: &Root) -> Option<OsRelease> {
+    let text = root.text("/etc/system-release-cpe")?;
+    let mut fields = text.trim().strip_prefix("cpe:/o:")?.split(':');
+    let (vendor, product, version) = (fields.next()?, fields.next()?, fields.next()?);
+    let id = if vendor == "redhat" { "rhel" } else { vendor };
+    Some(OsRelease {
+        id: id.to_owned(),
+        like: vec!["rhel".into(), "fedora".into()],
+        version: version.to_owned(),
+        pretty: format!("{vendor} {product} {version}"),
     })
 }
 

@@ -1,0 +1,8 @@
+//! Whole conversions on trees in temporary directories.
+
+mod convert;
+mod hostile;
+mod initramfs;
+mod inspect;
+mod ko;
+mod tree;
