@@ -1,1 +1,60 @@
 //! The stages of a conversion, in order.
+//!
+//! ```text
+//! open source ─> check target ─> launch appliance ─> inspect ─> convert ─> trim ─> copy ─> finish
+//!      │                │                                                         │
+//!      │                └── everything that can be refused is refused here        │
+//!      └── manifest hashes run beside the rest, and must hold before ─────────────┴─> finish
+//! ```
+//!
+//! [`run`] is the list; each stage is a file in `stages/`. The command line and the server call the same function.
+
+mod error;
+mod events;
+mod job;
+mod networks;
+mod stages;
+
+pub use error::{Error, Result};
+pub use events::{DiskProgress, Events, Stage};
+pub use job::{ApplianceOptions, Job, Outcome, RootChoice, Trim};
+pub use networks::{MacRule, NetworkRules};
+
+use target::Finished;
+use types::CancelToken;
+
+/// Converts one machine. On any error nothing is left in the target, and nothing is left running.
+pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outcome> {
+    let opened = stages::open::run(job, events)?;
+    let mut target = stages::check::run(job, &opened, events)?;
+    let result = stages::verify::beside(opened.verifications, events, cancel, |verified| {
+        let mut guest =
+            stages::launch::run(job, &opened.disks, target.scratch_dir(), events, cancel)?;
+        let inspected = stages::inspect::run(job, &mut guest, events)?;
+        let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
+        let overlays = stages::trim::run(job, guest, &inspected, events)?;
+        stages::copy::run(
+            job,
+            &opened.machine,
+            &converted.caps,
+            &overlays,
+            target.as_mut(),
+            events,
+            cancel,
+        )?;
+        verified.wait()?;
+        let finished = Finished {
+            machine: &opened.machine,
+            caps: &converted.caps,
+            guest: Some(&inspected.guest),
+        };
+        stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)
+    });
+    drop(target);
+    result
+}
+
+/// What the source says of the machine (`--print-source`); nothing else is touched.
+pub fn examine(job: &Job) -> Result<source::Opened> {
+    Ok(source::open(&job.source, &job.source_options)?)
+}

@@ -15,9 +15,11 @@ pub mod nbd;
 mod overlay;
 mod sink;
 mod source;
+mod zero;
 
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileRange;
-pub use overlay::Overlay;
+pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
 pub use source::{BlockSource, Extent, ExtentKind, extents};
+pub use zero::{data_runs, is_zero};

@@ -1,1 +1,32 @@
-//! Machines and their disks from OVA, OVF folders and bare disk files.
+//! Machines and their disks from OVA archives, OVF folders and bare disk files.
+//!
+//! ```text
+//! path ──> package (archive | folder) ──> ovf ──> Machine + files ──> image::formats ──> Opened
+//!                    └──> manifest ──> Verification, run beside the conversion
+//! ```
+//!
+//! Nothing is unpacked or copied: a disk in an archive is a byte range of the archive. Sources are only ever read.
+
+mod archive;
+mod describe;
+mod disk;
+mod error;
+mod folder;
+mod href;
+mod manifest;
+mod open;
+mod ova;
+mod ovf;
+mod package;
+mod sniff;
+mod text;
+
+pub use describe::describe;
+pub use error::{Error, ErrorKind, Result};
+pub use manifest::Verification;
+pub use open::{Opened, SourceKind, SourceOptions, open};
+
+pub(crate) use open::{Prepared, PreparedDisk};
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,148 @@
-//! The v2v program.
+//! The v2v program: parses, dispatches, prints the one error line.
 
-fn main() {}
+mod cli;
+mod image_cmd;
+mod normalise;
+mod options;
+mod printer;
+mod signals;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use types::CancelToken;
+
+use crate::cli::Cli;
+use crate::printer::Printer;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let result = if args.first().is_some_and(|first| first == "image") {
+        run_image(args)
+    } else {
+        run_conversion(args)
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "v2v: error: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_image(args: Vec<OsString>) -> Result<()> {
+    let cli = image_cmd::ImageCli::parse_from(
+        std::iter::once("v2v image".into()).chain(args.into_iter().skip(1)),
+    );
+    let cancel = CancelToken::new();
+    signals::listen(&cancel).context("listening for signals")?;
+    image_cmd::run(&cli, &cancel)
+}
+
+fn run_conversion(args: Vec<OsString>) -> Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let args = normalise::normalise(&command, args);
+    let matches = match command.try_get_matches_from(std::iter::once("v2v".into()).chain(args)) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => {
+            let _ = error.print();
+            std::process::exit(1);
+        }
+        Err(help) => help.exit(),
+    };
+    let cli = Cli::from_arg_matches(&matches)?;
+    log_to_stderr(&cli);
+    if cli.machine_readable.is_some() && cli.sources.is_empty() && cli.input_mode.is_none() {
+        return Ok(io::stdout().write_all(CAPABILITIES.as_bytes())?);
+    }
+    let job = options::job(&cli)?;
+    if cli.print_source {
+        return print_source(&job, cli.json);
+    }
+    let json = cli
+        .machine_readable
+        .as_deref()
+        .map(printer::json_stream)
+        .transpose()
+        .context("--machine-readable")?;
+    let cancel = CancelToken::new();
+    signals::listen(&cancel).context("listening for signals")?;
+    let printer = Printer::new(cli.quiet, cli.verbose, json);
+    match convert::run(&job, &printer, &cancel) {
+        Ok(outcome) => {
+            printer.end(Ok(&outcome));
+            Ok(())
+        }
+        Err(error) => {
+            let hint = error.hint().map(str::to_owned);
+            let mut line = one_line(&anyhow::Error::from(error));
+            if let Some(hint) = hint {
+                line = format!("{line} (hint: {hint})");
+            }
+            printer.end(Err(&line));
+            Err(anyhow::Error::msg(line))
+        }
+    }
+}
+
+fn print_source(job: &convert::Job, json: bool) -> Result<()> {
+    let opened = convert::examine(job)?;
+    let text = if json {
+        serde_json::to_string_pretty(&opened.machine)? + "\n"
+    } else {
+        source::describe(&opened)
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+/// The chain of causes on one line, each once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string().replace(['\n', '\r'], " ");
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+    }
+    line
+}
+
+fn log_to_stderr(cli: &Cli) {
+    let level = match (cli.trace, cli.verbose) {
+        (true, _) => "debug",
+        (_, true) => "info",
+        _ => "error",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("V2V_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .without_time()
+        .init();
+}
+
+/// `--machine-readable` alone: one capability a line, as virt-v2v prints them.
+const CAPABILITIES: &str = "v2v\n\
+    colours-option\n\
+    io\n\
+    mac-option\n\
+    mac-ip-option\n\
+    parallel-option\n\
+    report-option\n\
+    json-events\n\
+    input:disk\n\
+    input:ova\n\
+    output:libvirt\n\
+    output:local\n\
+    output:null\n\
+    output:qemu\n\
+    convert:linux\n";

@@ -1,3 +1,42 @@
-//! What a developer or CI runs: cargo xtask test, demo, bench, dist.
+//! What a developer or CI runs: `cargo xtask test`, `demo`, `bench`, `dist`, `check`.
 
-fn main() {}
+mod appliance_image;
+mod bench;
+mod demo;
+mod dist;
+mod packages;
+mod run;
+mod samples;
+mod test;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  test [FILTER]  install what the tests need, then run every test (CI calls this)
+  demo           from nothing to a VMware-like guest converted and booted on virtio
+  bench          the figures of README.md, measured again
+  dist           target/dist: v2v and its appliance, relocatable
+  check          formatting and lints
+  appliance      only the appliance image
+  samples        only the sample guests
+  packages       only the Debian packages";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => bail!("{USAGE}"),
+    };
+    match command {
+        "test" => test::run(rest),
+        "demo" => demo::run(),
+        "bench" => bench::run(rest),
+        "dist" => dist::run(),
+        "check" => test::check(),
+        "appliance" => dist::appliance(run::Profile::Dev).map(|_| ()),
+        "samples" => samples::run(rest),
+        "packages" => packages::ensure(packages::Group::Test),
+        _ => bail!("no such command: {command}\n\n{USAGE}"),
+    }
+}

@@ -1,0 +1,200 @@
+//! Starts the appliance and asks it things.
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use types::{CancelToken, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
+
+use crate::accel::{self, Choice};
+use crate::client::{Client, Key, Watch};
+use crate::qemu::{self, Config, PORT_SOCKET, Qemu};
+use crate::{Accel, ApplianceImage, Error, Result};
+
+/// How long KVM may take to show a sign of life; it needs less than a second where it works.
+const KVM_HELLO: Duration = Duration::from_secs(6);
+/// How long TCG may take on a loaded machine; 3 s on an idle one.
+const TCG_HELLO: Duration = Duration::from_secs(180);
+/// How long the appliance may be silent at work: an fsck of a large file system says nothing for long.
+const SILENCE: Duration = Duration::from_secs(3600);
+/// How long it may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+/// What it needs for itself, in MiB.
+const BASE_MEMORY_MIB: u64 = 768;
+/// One more MiB for so many bytes of disk: e2fsck and xfs_repair keep bitmaps and tables of the whole file system.
+const DISK_BYTES_PER_MIB: u64 = 4 << 30;
+/// More than that only by `--memsize`.
+const MOST_MEMORY_MIB: u64 = 4096;
+
+/// How to launch.
+#[derive(Clone, Debug)]
+pub struct LaunchOptions {
+    /// Memory in MiB (`--memsize`); by the size of the disks when not given.
+    pub memsize_mib: Option<u64>,
+    /// Virtual CPUs (`--smp`); one when not given, two with KVM.
+    pub smp: Option<u32>,
+    /// Capacity of all disks together, in bytes.
+    pub total_disk_bytes: u64,
+    /// Folder for sockets and logs.
+    pub scratch_dir: PathBuf,
+    /// The NBD server's unix socket.
+    pub nbd_socket: PathBuf,
+    /// Exports on it, in the machine's order of disks.
+    pub exports: Vec<String>,
+}
+
+impl LaunchOptions {
+    /// Defaults for these disks.
+    pub fn new(scratch_dir: PathBuf, nbd_socket: PathBuf, exports: Vec<String>) -> Self {
+        Self { memsize_mib: None, smp: None, total_disk_bytes: 0, scratch_dir, nbd_socket, exports }
+    }
+
+    fn memory_mib(&self) -> u64 {
+        let wanted = BASE_MEMORY_MIB + self.total_disk_bytes / DISK_BYTES_PER_MIB;
+        self.memsize_mib.unwrap_or(wanted.min(MOST_MEMORY_MIB))
+    }
+}
+
+/// A running appliance. Dropping it ends it.
+#[derive(Debug)]
+pub struct Appliance {
+    // Before `qemu`: the connection is closed first.
+    client: Client,
+    qemu: Qemu,
+    cancel: CancelToken,
+    accel: Accel,
+    hello_ms: u64,
+}
+
+impl Appliance {
+    /// Starts it and waits for its hello. KVM that nobody has seen work gets a few seconds; then it is TCG.
+    pub fn launch(
+        image: &ApplianceImage,
+        options: &LaunchOptions,
+        cancel: &CancelToken,
+        log: &dyn Fn(&str),
+    ) -> Result<Self> {
+        match accel::choose()? {
+            Choice::Settled(accel) => Self::start(image, options, accel, hello_patience(accel), cancel),
+            Choice::TryKvm => match Self::start(image, options, Accel::Kvm, KVM_HELLO, cancel) {
+                Ok(appliance) => {
+                    accel::remember(Accel::Kvm);
+                    Ok(appliance)
+                }
+                Err(Error::Cancelled) => Err(Error::Cancelled),
+                Err(error) => {
+                    log(&format!("KVM does not work here ({error}); the appliance runs under TCG until the host boots again"));
+                    let appliance = Self::start(image, options, Accel::Tcg, TCG_HELLO, cancel)?;
+                    accel::remember(Accel::Tcg);
+                    Ok(appliance)
+                }
+            },
+        }
+    }
+
+    fn start(
+        image: &ApplianceImage,
+        options: &LaunchOptions,
+        accel: Accel,
+        patience: Duration,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let program = qemu::find()?;
+        let begun = Instant::now();
+        let socket = options.scratch_dir.join(PORT_SOCKET);
+        // Left by a try with KVM.
+        let _ = std::fs::remove_file(&socket);
+        let listener = listen(&options.scratch_dir)?;
+        let config = Config {
+            image,
+            accel,
+            memsize_mib: options.memory_mib(),
+            smp: options.smp.unwrap_or(if accel == Accel::Kvm { 2 } else { 1 }),
+            scratch: &options.scratch_dir,
+            nbd_socket: &options.nbd_socket,
+            exports: &options.exports,
+        };
+        let qemu = Qemu::start(&program, &config)?;
+        let watch = Watch { qemu: &qemu, cancel, silence: patience };
+        let mut client = Client::accept(listener, &watch)?;
+        client.hello(&watch)?;
+        let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Self { client, qemu, cancel: cancel.clone(), accel, hello_ms })
+    }
+
+    /// Milliseconds from starting QEMU to the hello.
+    pub fn hello_ms(&self) -> u64 {
+        self.hello_ms
+    }
+
+    /// What it runs under.
+    pub fn accel(&self) -> Accel {
+        self.accel
+    }
+
+    /// Assembles the storage of `disks` disks and describes every operating system on it.
+    pub fn inspect(&mut self, disks: usize, keys: &[Key], log: &dyn Fn(&str)) -> Result<(StorageMap, Vec<GuestInfo>)> {
+        self.client.inspect(disks, keys, log, &Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE })
+    }
+
+    /// Converts the guest whose root is `root`.
+    pub fn convert(
+        &mut self,
+        root: &str,
+        options: &ConvertOptions,
+        step: &dyn Fn(&str),
+        log: &dyn Fn(&str),
+    ) -> Result<ConvertOutcome> {
+        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+        self.client.convert(root, options, step, log, &watch)
+    }
+
+    /// Discards what the guest's file systems do not use (unless `fstrim` is false) but for mount points in `skip`,
+    /// and flushes the disks. Returns the bytes discarded.
+    pub fn trim(&mut self, root: &str, fstrim: bool, skip: &[String], log: &dyn Fn(&str)) -> Result<u64> {
+        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+        self.client.trim(root, fstrim, skip, log, &watch)
+    }
+
+    /// Flushes, deactivates the storage, powers off.
+    pub fn shutdown(mut self) -> Result<()> {
+        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: Duration::from_secs(60) };
+        self.client.shutdown(&watch)?;
+        drop(self.client);
+        self.qemu.wait(POWER_OFF);
+        Ok(())
+    }
+}
+
+fn hello_patience(accel: Accel) -> Duration {
+    match accel {
+        // Somebody said so, or it has worked before: then it is slow, not broken.
+        Accel::Kvm => Duration::from_secs(60),
+        Accel::Tcg => TCG_HELLO,
+    }
+}
+
+/// Listens on the port's socket, through /proc/self/fd so that a long scratch path does not matter.
+fn listen(scratch: &std::path::Path) -> Result<UnixListener> {
+    use std::os::fd::AsRawFd;
+    let folder = std::fs::File::open(scratch).map_err(|e| Error::io(format!("opening {}", scratch.display()), e))?;
+    let path = format!("/proc/self/fd/{}/{PORT_SOCKET}", folder.as_raw_fd());
+    UnixListener::bind(path).map_err(|e| Error::io(format!("creating a socket in {}", scratch.display()), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_disks_up_to_a_limit() {
+        let mut options = LaunchOptions::new("/s".into(), "/n".into(), vec![]);
+        assert_eq!(options.memory_mib(), BASE_MEMORY_MIB);
+        options.total_disk_bytes = 2 << 40;
+        assert_eq!(options.memory_mib(), BASE_MEMORY_MIB + 512);
+        options.total_disk_bytes = 1 << 50;
+        assert_eq!(options.memory_mib(), MOST_MEMORY_MIB);
+        options.memsize_mib = Some(9000);
+        assert_eq!(options.memory_mib(), 9000);
+    }
+}

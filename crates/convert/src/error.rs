@@ -1,0 +1,82 @@
+//! Why a conversion ended.
+
+use std::sync::Arc;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed conversion. The message is one line with its cause; nothing is left in the target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// A disk cannot be read or written.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The appliance failed, or what it found forbids conversion.
+    #[error(transparent)]
+    Appliance(#[from] appliance::Error),
+    /// The target refuses.
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    /// A disk of the source could not be read while the appliance worked on it.
+    #[error("the appliance could not read or write disk data")]
+    Disk(#[source] Arc<image::Error>),
+    /// Nothing bootable was found.
+    #[error("no operating system found on {disks}; is this the disk that the machine boots from?")]
+    NoOperatingSystem {
+        /// Labels of the disks.
+        disks: String,
+    },
+    /// More than one operating system, and nobody said which.
+    #[error(
+        "several operating systems found ({roots}); choose one with --root DEVICE, or --root first"
+    )]
+    SeveralRoots {
+        /// Their devices and names.
+        roots: String,
+    },
+    /// `--root` names a device that holds none.
+    #[error("--root {wanted}: no operating system there; found {found}")]
+    NoSuchRoot {
+        /// The device asked for.
+        wanted: String,
+        /// What was found.
+        found: String,
+    },
+    /// This kind of guest cannot be converted.
+    #[error("{product} on {root} cannot be converted yet: only Linux guests can")]
+    UnsupportedGuest {
+        /// Device of its root.
+        root: String,
+        /// Its name.
+        product: String,
+    },
+    /// `--network`, `--bridge` or `--mac` cannot be followed.
+    #[error("{0}")]
+    Network(String),
+    /// The report file cannot be written.
+    #[error("writing the report {path}")]
+    Report {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Ctrl-C, or a server's cancel.
+    #[error("cancelled; nothing was left in the target")]
+    Cancelled,
+}
+
+impl Error {
+    /// What the user can do about it, where that is known and not in the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Target(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

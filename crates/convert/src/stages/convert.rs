@@ -1,0 +1,34 @@
+//! Changes the guest, in the overlay.
+
+use types::{ConvertOptions, ConvertOutcome, Machine};
+
+use super::inspect::Inspected;
+use super::launch::Running;
+use crate::{Events, Job, Result, Stage};
+
+pub(crate) fn run(
+    job: &Job,
+    running: &mut Running,
+    inspected: &Inspected,
+    machine: &Machine,
+    events: &dyn Events,
+) -> Result<ConvertOutcome> {
+    let guest = &inspected.guest;
+    events.stage(
+        Stage::Convert,
+        &format!("converting {} to run on KVM", guest.product_name),
+    );
+    let options = ConvertOptions {
+        nics: machine.nics.clone(),
+        static_ips: job.static_ips.clone(),
+    };
+    let outcome = running.ask(|appliance| {
+        appliance.convert(&guest.root, &options, &|step| events.step(step), &|line| {
+            events.log(line)
+        })
+    })?;
+    for warning in &outcome.warnings {
+        events.warning(warning);
+    }
+    Ok(outcome)
+}

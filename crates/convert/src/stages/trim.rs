@@ -1,0 +1,41 @@
+//! Discards what the guest's file systems do not use, and ends the appliance.
+
+use std::sync::Arc;
+
+use image::Overlay;
+
+use super::inspect::Inspected;
+use super::launch::Running;
+use crate::{Error, Events, Job, Result, Stage, Trim};
+
+pub(crate) fn run(
+    job: &Job,
+    mut running: Running,
+    inspected: &Inspected,
+    events: &dyn Events,
+) -> Result<Vec<Arc<Overlay>>> {
+    events.stage(Stage::Trim, "discarding unused blocks");
+    let (fstrim, skip): (bool, &[String]) = match &job.trim {
+        Trim::AllBut(skip) => (true, skip),
+        Trim::Nothing => (false, &[]),
+    };
+    let root = &inspected.guest.root;
+    let discarded =
+        running.ask(|appliance| appliance.trim(root, fstrim, skip, &|line| events.log(line)))?;
+    events.log(&format!(
+        "{discarded} bytes discarded; {} devices",
+        inspected.storage.devices.len()
+    ));
+    let Running {
+        appliance,
+        server,
+        overlays,
+    } = running;
+    appliance.shutdown()?;
+    let failed = server.first_error();
+    server.stop();
+    match failed {
+        Some(cause) => Err(Error::Disk(cause)),
+        None => Ok(overlays),
+    }
+}

@@ -1,0 +1,305 @@
+//! From an offset of the disk to what the L1 and L2 tables say of it: qcow2 "Cluster mapping" and "Extended L2
+//! Entries". The L1 table is read and checked when the image is opened; L2 tables are read in slices on use.
+
+use std::sync::Arc;
+
+use crate::{Error, ErrorKind, FileRange, Result};
+
+use super::cache::Cache;
+use super::geometry::{COMPRESSED, COPIED, ENTRY_BYTES, Geometry, OFFSET_MASK, SUBCLUSTERS, ZERO};
+use super::header::Header;
+use super::to_usize;
+
+/// Most bytes of an L2 table read at once.
+const SLICE_BYTES: u64 = 64 << 10;
+/// Sector in which the length of a compressed cluster is given.
+const SECTOR: u64 = 512;
+/// Bits that must be 0 in an L1 entry.
+const L1_RESERVED: u64 = !(OFFSET_MASK | COPIED);
+/// Bits that must be 0 in a standard L2 entry.
+const L2_RESERVED: u64 = !(OFFSET_MASK | COPIED | COMPRESSED | ZERO);
+/// Bits of a host offset: qcow2 "Compressed Clusters Descriptor".
+const HOST_OFFSET_BITS: u32 = 56;
+
+/// L2 slices of all layers of a chain, by layer and host offset.
+pub(super) type SliceCache = Cache<(u32, u64), u64>;
+
+/// Where the bytes of a unit are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mapping {
+    /// In the backing file; zero without one.
+    Unallocated,
+    /// Nowhere: zeroes.
+    Zero,
+    /// At this host offset.
+    Data { host: u64 },
+    /// In a compressed cluster of `len` bytes at `host`.
+    Compressed { host: u64, len: u64 },
+}
+
+/// The tables of one image.
+#[derive(Debug)]
+pub(super) struct Map {
+    range: FileRange,
+    version: u32,
+    geometry: Geometry,
+    l1_offset: u64,
+    l1_end: u64,
+    /// Host offsets of the L2 tables, 0 for none.
+    l1: Vec<u64>,
+    slices: Arc<SliceCache>,
+    layer: u32,
+}
+
+impl Map {
+    /// Reads and checks the L1 table.
+    pub(super) fn open(
+        range: FileRange,
+        header: &Header,
+        slices: Arc<SliceCache>,
+        layer: u32,
+    ) -> Result<Self> {
+        let bytes = range.read_vec(header.l1_offset, to_usize(header.l1_entries * ENTRY_BYTES))?;
+        let mut map = Self {
+            range,
+            version: header.version,
+            geometry: header.geometry,
+            l1_offset: header.l1_offset,
+            l1_end: header.l1_offset + header.l1_bytes,
+            l1: Vec::with_capacity(bytes.len() / 8),
+            slices,
+            layer,
+        };
+        let cluster_size = map.geometry.cluster_size();
+        for (entry, at) in bytes
+            .as_chunks()
+            .0
+            .iter()
+            .zip((header.l1_offset..).step_by(8))
+        {
+            let entry = u64::from_be_bytes(*entry);
+            if entry & L1_RESERVED != 0 {
+                return Err(Error::corrupt(format!(
+                    "reserved bits are set in L1 entry {entry:#018x}"
+                ))
+                .at(at));
+            }
+            let table = entry & OFFSET_MASK;
+            if table != 0 {
+                map.check_host(table, "L2 table").map_err(|e| e.at(at))?;
+                if table + cluster_size > map.range.len() {
+                    return Err(past_end("L2 table", table, map.range.len()).at(at));
+                }
+            }
+            map.l1.push(table);
+        }
+        Ok(map)
+    }
+
+    /// Looks up neighbouring offsets, holding on to the slice in use.
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            map: self,
+            slice: None,
+        }
+    }
+
+    /// A host cluster is aligned, starts inside the file, and is neither the header's nor the L1 table's.
+    fn check_host(&self, host: u64, what: &str) -> Result<()> {
+        let cluster_size = self.geometry.cluster_size();
+        if !host.is_multiple_of(cluster_size) {
+            return Err(Error::corrupt(format!(
+                "expected a {what} at a multiple of {cluster_size:#x}, found {host:#x}"
+            )));
+        }
+        if host < self.l1_end && host + cluster_size > self.l1_offset {
+            return Err(Error::corrupt(format!(
+                "{what} at {host:#x} overlaps the L1 table"
+            )));
+        }
+        if host < cluster_size {
+            return Err(Error::corrupt(format!(
+                "{what} at {host:#x} overlaps the header"
+            )));
+        }
+        if host >= self.range.len() {
+            return Err(past_end(what, host, self.range.len()));
+        }
+        Ok(())
+    }
+
+    fn load(&self, host: u64, len: u64) -> Result<Arc<[u64]>> {
+        let key = (self.layer, host);
+        if let Some(slice) = self.slices.get(key) {
+            return Ok(slice);
+        }
+        let bytes = self.range.read_vec(host, to_usize(len))?;
+        let slice: Arc<[u64]> = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|entry| u64::from_be_bytes(*entry))
+            .collect();
+        self.slices.insert(key, Arc::clone(&slice));
+        Ok(slice)
+    }
+
+    /// The meaning of an L2 entry (with its bitmap, if extended) for the byte `within` its cluster, and the number
+    /// of bytes from there on that share it.
+    fn decode(&self, entry: u64, bitmap: u64, within: u64) -> Result<(Mapping, u64)> {
+        let rest = self.geometry.cluster_size() - within;
+        if entry & COMPRESSED != 0 {
+            return Ok((self.decode_compressed(entry)?, rest));
+        }
+        if entry & L2_RESERVED != 0 {
+            return Err(Error::corrupt(format!(
+                "reserved bits are set in L2 entry {entry:#018x}"
+            )));
+        }
+        let host = entry & OFFSET_MASK;
+        if host == 0 && entry & COPIED != 0 && entry & ZERO == 0 {
+            return Err(Error::corrupt(format!(
+                "L2 entry {entry:#018x} is in use without a host cluster"
+            )));
+        }
+        if self.geometry.extended_l2 {
+            return self.decode_subcluster(entry, bitmap, within);
+        }
+        if entry & ZERO != 0 {
+            // qcow2 "Standard Cluster Descriptor": bit 0 came with version 3.
+            return match self.version {
+                2 => Err(Error::corrupt(format!(
+                    "zero cluster {entry:#018x} in a version 2 image"
+                ))),
+                _ => Ok((Mapping::Zero, rest)),
+            };
+        }
+        if host == 0 {
+            return Ok((Mapping::Unallocated, rest));
+        }
+        self.check_host(host, "data cluster")?;
+        Ok((
+            Mapping::Data {
+                host: host + within,
+            },
+            rest,
+        ))
+    }
+
+    /// qcow2 "Subcluster Allocation Bitmap".
+    fn decode_subcluster(&self, entry: u64, bitmap: u64, within: u64) -> Result<(Mapping, u64)> {
+        if entry & ZERO != 0 {
+            return Err(Error::corrupt(format!(
+                "zero bit is set in extended L2 entry {entry:#018x}"
+            )));
+        }
+        let size = self.geometry.subcluster_size();
+        let index = within / size;
+        let rest = (index + 1) * size - within;
+        let (allocated, zero) = (
+            bitmap & (1 << index) != 0,
+            bitmap & (1 << (index + SUBCLUSTERS)) != 0,
+        );
+        let host = entry & OFFSET_MASK;
+        match (allocated, zero) {
+            (false, false) => Ok((Mapping::Unallocated, rest)),
+            (false, true) => Ok((Mapping::Zero, rest)),
+            (true, false) if host != 0 => {
+                self.check_host(host, "data cluster")?;
+                Ok((
+                    Mapping::Data {
+                        host: host + within,
+                    },
+                    rest,
+                ))
+            }
+            (true, false) => Err(Error::corrupt(format!(
+                "subcluster {index} is in use without a host cluster"
+            ))),
+            (true, true) => Err(Error::corrupt(format!(
+                "subcluster {index} is both in use and zero"
+            ))),
+        }
+    }
+
+    /// qcow2 "Compressed Clusters Descriptor". The last sector may be cut short by the end of the file.
+    fn decode_compressed(&self, entry: u64) -> Result<Mapping> {
+        let offset_bits = 62 - (self.geometry.cluster_bits - 8);
+        let descriptor = entry & !(COMPRESSED | COPIED);
+        let host = descriptor & ((1 << offset_bits) - 1);
+        let sectors = (descriptor >> offset_bits) + 1;
+        let file_len = self.range.len();
+        if host >> HOST_OFFSET_BITS.min(offset_bits) != 0 {
+            return Err(Error::corrupt(format!(
+                "reserved bits are set in compressed cluster {entry:#018x}"
+            )));
+        }
+        if host < self.geometry.cluster_size() {
+            return Err(Error::corrupt(format!(
+                "compressed cluster at {host:#x} overlaps the header"
+            )));
+        }
+        let end = (host / SECTOR + sectors) * SECTOR;
+        if host >= file_len || end > file_len.next_multiple_of(SECTOR) {
+            return Err(past_end("compressed cluster", host, file_len));
+        }
+        if host < self.l1_end && end > self.l1_offset {
+            return Err(Error::corrupt(format!(
+                "compressed cluster at {host:#x} overlaps the L1 table"
+            )));
+        }
+        Ok(Mapping::Compressed {
+            host,
+            len: end.min(file_len) - host,
+        })
+    }
+}
+
+/// A walk over the map.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    map: &'a Map,
+    slice: Option<(u64, Arc<[u64]>)>,
+}
+
+impl Cursor<'_> {
+    /// The mapping at `offset`, which is below the virtual size, and how many bytes share it at least: up to the
+    /// end of its cluster, subcluster, or absent L2 table.
+    pub(super) fn at(&mut self, offset: u64) -> Result<(Mapping, u64)> {
+        let map = self.map;
+        let geometry = map.geometry;
+        let span = geometry.l2_span();
+        let table = map.l1.get(to_usize(offset / span)).copied().unwrap_or(0);
+        if table == 0 {
+            return Ok((Mapping::Unallocated, span - offset % span));
+        }
+        let words = geometry.entry_words();
+        let word = offset % span / geometry.cluster_size() * words;
+        let slice_bytes = geometry.cluster_size().min(SLICE_BYTES);
+        let slice_words = slice_bytes / ENTRY_BYTES;
+        let host = table + word / slice_words * slice_bytes;
+        let slice = match &mut self.slice {
+            Some((held, slice)) if *held == host => slice,
+            other => {
+                let slice = map.load(host, slice_bytes)?;
+                &mut other.insert((host, slice)).1
+            }
+        };
+        let index = to_usize(word % slice_words);
+        let entry = slice.get(index).copied().unwrap_or(0);
+        let bitmap = if words == 2 {
+            slice.get(index + 1).copied().unwrap_or(0)
+        } else {
+            0
+        };
+        map.decode(entry, bitmap, offset % geometry.cluster_size())
+            .map_err(|e| e.at(host + index as u64 * ENTRY_BYTES))
+    }
+}
+
+fn past_end(what: &str, host: u64, file_len: u64) -> Error {
+    Error::new(
+        ErrorKind::Truncated,
+        format!("expected a {what} at {host:#x}, but the file ends at {file_len:#x}"),
+    )
+}

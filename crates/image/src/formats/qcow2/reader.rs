@@ -1,0 +1,259 @@
+//! Reads a qcow2 image and its backing files as one disk.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::formats::raw::{check_read, host_run};
+use crate::{BlockSource, Extent, ExtentKind, FileRange, Result};
+
+use super::backing::{self, Chain, directory_of};
+use super::cache::Cache;
+use super::compressed::Decoders;
+use super::header::Header;
+use super::map::{Cursor, Map, Mapping, SliceCache};
+use super::to_usize;
+
+/// Bytes of L2 tables kept per chain: with clusters of 64 KiB they map 64 GiB.
+const SLICE_CACHE_BYTES: usize = 8 << 20;
+/// Bytes of decompressed clusters kept per chain, for reads of less than a cluster.
+const CLUSTER_CACHE_BYTES: usize = 8 << 20;
+/// L2 entries that one [`extent_at`](BlockSource::extent_at) looks at before it returns what it has. The layers of
+/// a chain, and the holes of the file, may each cut it shorter, and then the looking was in vain.
+const MAX_EXTENT_STEPS: usize = 256;
+/// Least read granularity: below it the calls cost more than the bytes.
+const MIN_READ: u64 = 64 << 10;
+
+/// A qcow2 image.
+#[derive(Debug)]
+pub struct Reader {
+    range: FileRange,
+    map: Map,
+    cluster_size: u64,
+    virtual_size: u64,
+    decoders: Decoders,
+    shared: Shared,
+    layer: u32,
+    /// The file has holes on the host, such as a preallocated image that was never filled.
+    sparse: bool,
+    backing: Option<Arc<dyn BlockSource>>,
+}
+
+/// What the images of a chain share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    slices: Arc<SliceCache>,
+    /// Decompressed clusters by layer and guest offset.
+    clusters: Arc<Cache<(u32, u64), u8>>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            slices: Arc::new(Cache::new(SLICE_CACHE_BYTES)),
+            clusters: Arc::new(Cache::new(CLUSTER_CACHE_BYTES)),
+        }
+    }
+}
+
+impl Reader {
+    /// Opens the image in `range`. If the range is a whole file, labelled with its path, backing files are looked
+    /// for beside it; otherwise an image that has one is refused.
+    pub fn open(range: FileRange) -> Result<Self> {
+        let directory = directory_of(&range);
+        Self::open_with(range, directory.as_deref())
+    }
+
+    /// Opens the image in `range`; backing files are looked for in `directory`.
+    pub fn open_with(range: FileRange, directory: Option<&Path>) -> Result<Self> {
+        Self::open_layer(range, directory, &mut Chain::default(), &Shared::new())
+    }
+
+    /// Opens one image of a chain, and with it all below.
+    pub(super) fn open_layer(
+        range: FileRange,
+        directory: Option<&Path>,
+        chain: &mut Chain,
+        shared: &Shared,
+    ) -> Result<Self> {
+        let layer = chain.enter(&range)?;
+        let label = range.label().to_owned();
+        let in_file = |e: crate::Error| e.in_file(&label);
+        let header = Header::read(&range).map_err(in_file)?;
+        let map = Map::open(range.clone(), &header, Arc::clone(&shared.slices), layer)
+            .map_err(in_file)?;
+        let backing = match &header.backing {
+            Some(name) => Some(backing::open(&label, name, directory, chain, shared)?),
+            None => None,
+        };
+        Ok(Self {
+            sparse: is_sparse(&range),
+            range,
+            map,
+            cluster_size: header.geometry.cluster_size(),
+            virtual_size: header.virtual_size,
+            decoders: Decoders::new(header.compression),
+            shared: shared.clone(),
+            layer,
+            backing,
+        })
+    }
+
+    /// The mapping at `offset` and how many bytes of at most `max_len` go on in the same place.
+    fn run(&self, cursor: &mut Cursor<'_>, offset: u64, max_len: u64) -> Result<(Mapping, u64)> {
+        let (first, mut len) = cursor.at(offset)?;
+        while len < max_len {
+            let (next, more) = cursor.at(offset + len)?;
+            let goes_on = match first {
+                Mapping::Data { host } => next == Mapping::Data { host: host + len },
+                Mapping::Unallocated | Mapping::Zero => next == first,
+                Mapping::Compressed { .. } => false,
+            };
+            if !goes_on {
+                break;
+            }
+            len += more;
+        }
+        Ok((first, len.min(max_len)))
+    }
+
+    fn read_run(&self, mapping: Mapping, buf: &mut [u8], offset: u64) -> Result<()> {
+        match (mapping, &self.backing) {
+            (Mapping::Data { host }, _) => self.range.read_exact_at(buf, host),
+            (Mapping::Compressed { host, len }, _) => self.read_compressed(host, len, buf, offset),
+            (Mapping::Unallocated, Some(backing)) => {
+                // A backing file may be shorter than the disk: qcow2 "Cluster mapping".
+                let inside = backing
+                    .virtual_size()
+                    .saturating_sub(offset)
+                    .min(buf.len() as u64);
+                let (inside, past_end) = buf.split_at_mut(to_usize(inside));
+                past_end.fill(0);
+                if inside.is_empty() {
+                    Ok(())
+                } else {
+                    backing.read_at(inside, offset)
+                }
+            }
+            (Mapping::Zero | Mapping::Unallocated, _) => {
+                buf.fill(0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads inside one compressed cluster. A whole one is decoded in place; otherwise it is decoded once and kept.
+    fn read_compressed(&self, host: u64, len: u64, buf: &mut [u8], offset: u64) -> Result<()> {
+        if buf.len() as u64 == self.cluster_size {
+            return self.decoders.decode(&self.range, host, len, buf);
+        }
+        let within = offset % self.cluster_size;
+        let key = (self.layer, offset - within);
+        let cluster = match self.shared.clusters.get(key) {
+            Some(cluster) => cluster,
+            None => {
+                let mut cluster = vec![0; to_usize(self.cluster_size)];
+                self.decoders.decode(&self.range, host, len, &mut cluster)?;
+                let cluster: Arc<[u8]> = cluster.into();
+                self.shared.clusters.insert(key, Arc::clone(&cluster));
+                cluster
+            }
+        };
+        let within = to_usize(within);
+        buf.copy_from_slice(&cluster[within..within + buf.len()]);
+        Ok(())
+    }
+
+    fn backing_extent(&self, offset: u64, len: u64) -> Result<Extent> {
+        match &self.backing {
+            Some(backing) if offset < backing.virtual_size() => backing.extent_at(offset, len),
+            _ => Ok(Extent {
+                offset,
+                len,
+                kind: ExtentKind::Unallocated,
+            }),
+        }
+    }
+}
+
+impl BlockSource for Reader {
+    fn virtual_size(&self) -> u64 {
+        self.virtual_size
+    }
+
+    fn format(&self) -> &'static str {
+        "qcow2"
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let in_file = |e: crate::Error| e.in_file(self.range.label());
+        check_read(offset, buf.len(), self.virtual_size).map_err(in_file)?;
+        let mut cursor = self.map.cursor();
+        let (mut buf, mut offset) = (buf, offset);
+        while !buf.is_empty() {
+            let (mapping, len) = self
+                .run(&mut cursor, offset, buf.len() as u64)
+                .map_err(in_file)?;
+            let (part, rest) = buf.split_at_mut(to_usize(len));
+            self.read_run(mapping, part, offset)?;
+            (buf, offset) = (rest, offset + len);
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
+        let in_file = |e: crate::Error| e.in_file(self.range.label());
+        let max_len = max_len.min(self.virtual_size - offset);
+        let mut cursor = self.map.cursor();
+        let (first, mut len) = cursor.at(offset).map_err(in_file)?;
+        let kind = kind_of(first);
+        for _ in 0..MAX_EXTENT_STEPS {
+            if len >= max_len {
+                break;
+            }
+            let (next, more) = cursor.at(offset + len).map_err(in_file)?;
+            let same = match first {
+                Mapping::Data { host } if self.sparse => next == Mapping::Data { host: host + len },
+                _ => kind_of(next) == kind,
+            };
+            if !same {
+                break;
+            }
+            len += more;
+        }
+        let len = len.min(max_len);
+        match first {
+            Mapping::Unallocated => self.backing_extent(offset, len),
+            Mapping::Data { host } if self.sparse => {
+                let (data, len) = host_run(&self.range, host, len);
+                Ok(Extent {
+                    offset,
+                    len,
+                    kind: if data { kind } else { ExtentKind::Zero },
+                })
+            }
+            _ => Ok(Extent { offset, len, kind }),
+        }
+    }
+
+    fn read_granularity(&self) -> u64 {
+        self.cluster_size.max(MIN_READ)
+    }
+}
+
+fn kind_of(mapping: Mapping) -> ExtentKind {
+    match mapping {
+        Mapping::Unallocated => ExtentKind::Unallocated,
+        Mapping::Zero => ExtentKind::Zero,
+        Mapping::Data { .. } | Mapping::Compressed { .. } => ExtentKind::Data,
+    }
+}
+
+/// True when the file occupies fewer blocks than its length: only then is it worth asking for holes.
+fn is_sparse(range: &FileRange) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    range
+        .file()
+        .0
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.blocks().saturating_mul(512) < meta.len())
+}

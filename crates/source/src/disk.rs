@@ -1,0 +1,135 @@
+//! Bare disk files (`-i disk`): a machine is made up around them, as virt-v2v does it.
+
+use std::path::{Path, PathBuf};
+
+use image::FileRange;
+use types::{Disk, DiskBus, Hypervisor, Machine, Nic, NicNetwork};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::{Prepared, PreparedDisk};
+
+/// Memory of the made-up machine, in bytes.
+const MEMORY_SIZE: u64 = 2048 << 20;
+/// Network of its one adapter.
+const NETWORK: &str = "default";
+
+/// Opens the files as bytes.
+pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Prepared> {
+    let Some(first) = paths.first() else {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "expected at least one disk file, found none",
+        ));
+    };
+    let name = name_of(first)?;
+    let mut disks = Vec::new();
+    let mut ranges = Vec::new();
+    for (unit, path) in (0u32..).zip(paths) {
+        let meta =
+            std::fs::metadata(path).map_err(|e| Error::io("opening", e).in_file(path.display()))?;
+        if meta.is_dir() {
+            return Err(
+                Error::new(ErrorKind::Usage, "expected a disk file, found a folder")
+                    .in_file(path.display()),
+            );
+        }
+        let label = path.display().to_string();
+        disks.push(Disk {
+            label,
+            bus: DiskBus::Unknown,
+            controller: 0,
+            unit,
+            virtual_size: 0,
+            serial: None,
+        });
+        ranges.push(PreparedDisk {
+            range: FileRange::open(path)?,
+            capacity: None,
+        });
+    }
+    let network = NETWORK.to_owned();
+    let nic = Nic {
+        mac: None,
+        model: None,
+        network: NicNetwork::Network(network.clone()),
+        source_network: network,
+        guest_name: None,
+    };
+    let machine = Machine {
+        name,
+        hypervisor: Hypervisor::Unknown,
+        memory_bytes: MEMORY_SIZE,
+        vcpus: 1,
+        topology: None,
+        firmware: None,
+        secure_boot: false,
+        tpm: false,
+        uuid: None,
+        os_hint: None,
+        disks,
+        removables: Vec::new(),
+        nics: vec![nic],
+        display: None,
+        sound: false,
+    };
+    Ok(Prepared {
+        machine,
+        disks: ranges,
+        verifications: Vec::new(),
+        warnings: Vec::new(),
+    })
+}
+
+/// Name of the file without its extension.
+fn name_of(path: &Path) -> Result<String> {
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    stem.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "expected the name of a disk file").in_file(path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_file_names_the_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [
+            dir.path().join("web.server.vmdk"),
+            dir.path().join("data.img"),
+        ];
+        for path in &paths {
+            std::fs::write(path, [0; 512]).unwrap();
+        }
+        let prepared = prepare(&paths).unwrap();
+        let machine = &prepared.machine;
+        assert_eq!(
+            (machine.name.as_str(), machine.memory_bytes, machine.vcpus),
+            ("web.server", 2 << 30, 1)
+        );
+        assert_eq!(machine.disks.len(), 2);
+        assert_eq!(
+            machine.nics[0].network,
+            NicNetwork::Network("default".to_owned())
+        );
+        assert_eq!(machine.firmware, None);
+        assert!(prepared.verifications.is_empty());
+    }
+
+    #[test]
+    fn no_files_absent_files_and_folders_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(prepare(&[]).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(
+            prepare(&[dir.path().join("absent")]).unwrap_err().kind(),
+            ErrorKind::Missing
+        );
+        assert_eq!(
+            prepare(&[dir.path().to_owned()]).unwrap_err().kind(),
+            ErrorKind::Usage
+        );
+    }
+}

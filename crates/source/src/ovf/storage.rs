@@ -1,0 +1,368 @@
+//! Disks and drives of a descriptor: controllers, their order, and the way from an item to a file.
+//!
+//! ```text
+//! Item (17) --HostResource--> DiskSection/Disk --fileRef--> References/File --href--> file of the package
+//!     \-----Parent----------> Item (5, 6, 20, ...), the controller
+//! ```
+//!
+//! Order of disks. Guests name their disks in the order in which the firmware and the kernel meet them, which is that
+//! of the controllers and of the slots on each, whatever the order of items in the file. So the disks of one bus are
+//! sorted by controller number and AddressOnParent. Between buses no such rule holds (it depends on the firmware's boot
+//! order and on the kernel's drivers), so the bus of the first disk in the document comes first: exporters write
+//! "Hard disk 1", the one that boots, at the top.
+
+use std::collections::HashMap;
+
+use roxmltree::Node;
+use types::{Disk, DiskBus, Removable, RemovableKind};
+
+use super::items::{Item, kind};
+use super::{units, xml};
+use crate::error::{Error, ErrorKind, Result, shown};
+
+/// The file behind a disk of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskFile {
+    /// Reference as the descriptor writes it.
+    pub(crate) href: String,
+    /// Size of the file in bytes that the descriptor states.
+    pub(crate) file_size: Option<u64>,
+    /// Capacity in bytes that the descriptor states.
+    pub(crate) capacity: Option<u64>,
+}
+
+/// Where an item hangs.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    bus: DiskBus,
+    controller: u32,
+    /// `None` when the item does not say.
+    unit: Option<u32>,
+}
+
+/// Bus of a controller item; `None` for items that are no controllers of disks.
+fn controller_bus(item: &Item) -> Option<DiskBus> {
+    let named = |part: &str| {
+        item.sub_types
+            .iter()
+            .any(|sub_type| sub_type.contains(part))
+    };
+    match item.kind {
+        kind::IDE_CONTROLLER => Some(DiskBus::Ide),
+        kind::SCSI_CONTROLLER if named("virtio") => Some(DiskBus::VirtioScsi),
+        kind::SCSI_CONTROLLER | kind::FC_HBA | kind::ISCSI_HBA => Some(DiskBus::Scsi),
+        kind::OTHER_STORAGE | kind::OTHER => {
+            if named("nvme") {
+                Some(DiskBus::Nvme)
+            } else if named("virtioscsi") || named("virtio-scsi") {
+                Some(DiskBus::VirtioScsi)
+            } else if named("virtio") {
+                Some(DiskBus::VirtioBlk)
+            } else if named("ahci") || named("sata") {
+                Some(DiskBus::Sata)
+            } else if item.kind == kind::OTHER_STORAGE
+                && item.sub_types.is_empty()
+                && item.parent.is_none()
+            {
+                Some(DiskBus::Sata) // what virt-v2v takes every controller of this type for
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Controllers by InstanceID, numbered within their bus: by Address when all of a bus have different ones, else by their
+/// place in the document.
+#[derive(Debug)]
+struct Controllers(HashMap<String, (DiskBus, u32)>);
+
+impl Controllers {
+    fn of(items: &[Item]) -> Self {
+        let mut by_bus: Vec<(DiskBus, Vec<&Item>)> = Vec::new();
+        for item in items {
+            let Some(bus) = controller_bus(item) else {
+                continue;
+            };
+            match by_bus.iter_mut().find(|(other, _)| *other == bus) {
+                Some((_, list)) => list.push(item),
+                None => by_bus.push((bus, vec![item])),
+            }
+        }
+        let mut map = HashMap::new();
+        for (bus, list) in by_bus {
+            let number = |item: &&Item| {
+                item.address
+                    .as_deref()
+                    .and_then(|text| text.parse::<u32>().ok())
+            };
+            let addresses: Option<Vec<u32>> = list.iter().map(number).collect();
+            let distinct = addresses.filter(|all| {
+                let mut sorted = all.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                sorted.len() == all.len()
+            });
+            for (place, item) in (0u32..).zip(&list) {
+                let index = usize::try_from(place).unwrap_or(usize::MAX);
+                let controller = distinct
+                    .as_ref()
+                    .and_then(|all| all.get(index).copied())
+                    .unwrap_or(place);
+                if let Some(instance) = &item.instance {
+                    map.entry(instance.clone()).or_insert((bus, controller));
+                }
+            }
+        }
+        Self(map)
+    }
+
+    fn slot(&self, item: &Item) -> Slot {
+        let parent = item.parent.as_ref().and_then(|parent| self.0.get(parent));
+        let (bus, controller) = parent.copied().unwrap_or((DiskBus::Unknown, 0));
+        Slot {
+            bus,
+            controller,
+            unit: item.address_on_parent,
+        }
+    }
+}
+
+/// Hard disks in order, each with its file.
+pub(crate) fn disks(
+    envelope: Node<'_, '_>,
+    items: &[Item],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(Disk, DiskFile)>> {
+    let controllers = Controllers::of(items);
+    let mut found: Vec<(Slot, DiskFile)> = Vec::new();
+    let mut used: Vec<String> = Vec::new();
+    for item in items.iter().filter(|item| item.kind == kind::DISK) {
+        let slot = controllers.slot(item);
+        if slot.bus == DiskBus::Unknown {
+            warnings.push(format!(
+                "hard disk {}: its controller is not known",
+                item.shown()
+            ));
+        }
+        let file = disk_file(envelope, item, &mut used, warnings)?;
+        found.push((slot, file));
+    }
+    for disk in
+        xml::sections(envelope, "DiskSection").flat_map(|section| xml::children(section, "Disk"))
+    {
+        let id = xml::attribute(disk, "diskId").unwrap_or_default();
+        if !used.iter().any(|other| other == id) {
+            warnings.push(format!(
+                "ignoring disk `{}`: the machine has no hard disk that uses it",
+                shown(id)
+            ));
+        }
+    }
+    sort(&mut found);
+    Ok(number(found, warnings))
+}
+
+/// See the head of this file. Disks of one controller keep their order when one of them has no AddressOnParent.
+fn sort(found: &mut [(Slot, DiskFile)]) {
+    let mut buses: Vec<DiskBus> = Vec::new();
+    let mut without_unit: Vec<(DiskBus, u32)> = Vec::new();
+    for (slot, _) in found.iter() {
+        if !buses.contains(&slot.bus) {
+            buses.push(slot.bus);
+        }
+        if slot.unit.is_none() {
+            without_unit.push((slot.bus, slot.controller));
+        }
+    }
+    found.sort_by_key(|(slot, _)| {
+        let bus = buses.iter().position(|bus| *bus == slot.bus);
+        let keep =
+            slot.bus == DiskBus::Unknown || without_unit.contains(&(slot.bus, slot.controller));
+        (bus, slot.controller, if keep { None } else { slot.unit })
+    });
+}
+
+/// Gives slots to those that have none, and warns about those that share one.
+fn number(found: Vec<(Slot, DiskFile)>, warnings: &mut Vec<String>) -> Vec<(Disk, DiskFile)> {
+    let mut out: Vec<(Disk, DiskFile)> = Vec::new();
+    for (slot, file) in found {
+        let on_same = |disk: &Disk| disk.bus == slot.bus && disk.controller == slot.controller;
+        let next = || {
+            let taken = out
+                .iter()
+                .filter(|(disk, _)| on_same(disk))
+                .map(|(disk, _)| disk.unit);
+            taken.max().map_or(0, |unit| unit.saturating_add(1))
+        };
+        let unit = slot.unit.unwrap_or_else(next);
+        let known = slot.bus != DiskBus::Unknown;
+        if known
+            && out
+                .iter()
+                .any(|(disk, _)| on_same(disk) && disk.unit == unit)
+        {
+            warnings.push(format!(
+                "`{}`: another disk has the same place on the same controller",
+                shown(&file.href)
+            ));
+        }
+        let disk = Disk {
+            label: file.href.clone(),
+            bus: slot.bus,
+            controller: slot.controller,
+            unit,
+            virtual_size: file.capacity.unwrap_or(0),
+            serial: None,
+        };
+        out.push((disk, file));
+    }
+    out
+}
+
+/// Follows a disk item to its file.
+fn disk_file(
+    envelope: Node<'_, '_>,
+    item: &Item,
+    used: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<DiskFile> {
+    let what = format!("hard disk {}", item.shown());
+    let Some(resource) = item.host_resource.as_deref() else {
+        return Err(Error::new(
+            ErrorKind::Missing,
+            format!("{what}: expected a HostResource that names its disk, found none"),
+        ));
+    };
+    let path = resource
+        .strip_prefix("ovf:")
+        .unwrap_or(resource)
+        .trim_start_matches('/');
+    if let Some(id) = path.strip_prefix("file/") {
+        return referenced_file(envelope, id, &what, None);
+    }
+    let Some(id) = path.strip_prefix("disk/") else {
+        let message = format!(
+            "{what}: expected a HostResource such as `ovf:/disk/ID`, found `{}`",
+            shown(resource)
+        );
+        return Err(Error::corrupt(message));
+    };
+    used.push(id.to_owned());
+    let mut matching = xml::sections(envelope, "DiskSection")
+        .flat_map(|section| xml::children(section, "Disk"))
+        .filter(|disk| xml::attribute(*disk, "diskId") == Some(id));
+    let Some(disk) = matching.next() else {
+        let message = format!("{what}: the DiskSection has no disk `{}`", shown(id));
+        return Err(Error::new(ErrorKind::Missing, message));
+    };
+    if matching.next().is_some() {
+        return Err(Error::corrupt(format!(
+            "the DiskSection has two disks `{}`",
+            shown(id)
+        )));
+    }
+    if let Some(parent) = xml::attribute(disk, "parentRef").filter(|parent| !parent.is_empty()) {
+        let message = format!(
+            "{what}: disk `{}` is a delta of disk `{}`, which is not supported",
+            shown(id),
+            shown(parent)
+        );
+        return Err(Error::unsupported(message));
+    }
+    let capacity = capacity(disk, id, warnings);
+    match xml::attribute(disk, "fileRef").filter(|file| !file.is_empty()) {
+        Some(file) => referenced_file(envelope, file, &what, capacity),
+        None => Err(Error::unsupported(format!(
+            "{what}: disk `{}` is a blank disk (it has no file), which is not supported",
+            shown(id)
+        ))),
+    }
+}
+
+/// Capacity in bytes; the image itself knows better, so trouble is only a warning.
+fn capacity(disk: Node<'_, '_>, id: &str, warnings: &mut Vec<String>) -> Option<u64> {
+    let text = xml::attribute(disk, "capacity").unwrap_or_default();
+    let unit = xml::attribute(disk, "capacityAllocationUnits")
+        .filter(|unit| !unit.is_empty())
+        .unwrap_or("byte");
+    let number = text.parse::<u64>().ok();
+    let capacity = number
+        .zip(units::bytes_per_unit(unit))
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    if capacity.is_none() {
+        let (id, text, unit) = (shown(id), shown(text), shown(unit));
+        warnings.push(format!(
+            "disk `{id}`: cannot read its capacity `{text}` in units of `{unit}`"
+        ));
+    }
+    capacity
+}
+
+/// The file of this id in References.
+fn referenced_file(
+    envelope: Node<'_, '_>,
+    id: &str,
+    what: &str,
+    capacity: Option<u64>,
+) -> Result<DiskFile> {
+    let mut matching = xml::children(envelope, "References")
+        .flat_map(|references| xml::children(references, "File"))
+        .filter(|file| xml::attribute(*file, "id") == Some(id));
+    let Some(file) = matching.next() else {
+        let message = format!("{what}: References have no file `{}`", shown(id));
+        return Err(Error::new(ErrorKind::Missing, message));
+    };
+    if matching.next().is_some() {
+        return Err(Error::corrupt(format!(
+            "References have two files `{}`",
+            shown(id)
+        )));
+    }
+    let href = xml::attribute(file, "href").unwrap_or_default().to_owned();
+    match xml::attribute(file, "compression") {
+        None | Some("" | "identity") => {}
+        Some(other) => {
+            let message = format!(
+                "{what}: `{}` has ovf:compression=\"{}\", which is not supported",
+                shown(&href),
+                shown(other)
+            );
+            return Err(Error::unsupported(message));
+        }
+    }
+    if let Some(chunk) = xml::attribute(file, "chunkSize").filter(|chunk| !chunk.is_empty()) {
+        let message = format!(
+            "{what}: `{}` is in chunks (ovf:chunkSize=\"{}\"), which is not supported",
+            shown(&href),
+            shown(chunk)
+        );
+        return Err(Error::unsupported(message));
+    }
+    let file_size = xml::attribute(file, "size").and_then(|size| size.parse().ok());
+    Ok(DiskFile {
+        href,
+        file_size,
+        capacity,
+    })
+}
+
+/// CD-ROM and floppy drives in document order.
+pub(crate) fn removables(items: &[Item]) -> Vec<Removable> {
+    let controllers = Controllers::of(items);
+    let drive = |item: &Item| {
+        let kind = match item.kind {
+            kind::CD | kind::DVD => RemovableKind::Cdrom,
+            kind::FLOPPY => RemovableKind::Floppy,
+            _ => return None,
+        };
+        let slot = controllers.slot(item);
+        Some(Removable {
+            kind,
+            bus: slot.bus,
+            slot: slot.unit,
+        })
+    };
+    items.iter().filter_map(drive).collect()
+}

@@ -1,0 +1,243 @@
+//! The libvirt domain of a converted guest (<https://libvirt.org/formatdomain.html>).
+//!
+//! Written for libvirt 7.2 and later, where `<os firmware='efi'>` takes features; checked against the schema of
+//! 9.0. What is not written is libvirt's to choose: PCI addresses, controllers, the machine version, the emulator.
+
+pub(crate) mod devices;
+pub(crate) mod platform;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+pub(crate) mod xml;
+
+use std::path::PathBuf;
+
+use image::Preallocation;
+use image::formats::OutputFormat;
+use types::{Firmware, GuestCaps, GuestInfo, Machine, MachineType};
+
+use crate::{DomainType, Finished, Result, TargetOptions};
+use platform::{Drives, Platform};
+use xml::{Element, element};
+
+/// Namespace of libosinfo's metadata, as virt-manager and GNOME Boxes read it.
+const LIBOSINFO: &str = "http://libosinfo.org/xmlns/libvirt/domain/1.0";
+/// Retries of a spinlock before the guest tells the hypervisor: the value that virt-manager uses for Windows.
+const HYPERV_SPINLOCK_RETRIES: &str = "8191";
+
+/// What a domain is made from.
+#[derive(Clone, Debug)]
+pub struct DomainSpec<'a> {
+    /// Name of the domain.
+    pub name: &'a str,
+    /// The machine at its source, networks mapped.
+    pub machine: &'a Machine,
+    /// What the guest can drive.
+    pub caps: &'a GuestCaps,
+    /// The guest, where one was inspected.
+    pub guest: Option<&'a GuestInfo>,
+    /// Absolute path of each disk on the host that will run the domain.
+    pub disks: Vec<PathBuf>,
+    /// Format of the disks.
+    pub format: OutputFormat,
+    /// How the disks were allocated: what the guest discards is given back if they are sparse.
+    pub preallocation: Preallocation,
+    /// Hardware virtualisation or emulation.
+    pub domain_type: DomainType,
+    /// Write the machine's UUID, if it has one.
+    pub keep_uuid: bool,
+    /// The host can emulate a TPM; elsewhere libvirt refuses a domain that has one.
+    pub tpm_emulator: bool,
+}
+
+impl<'a> DomainSpec<'a> {
+    pub(crate) fn new(
+        options: &TargetOptions,
+        name: &'a str,
+        finished: &Finished<'a>,
+        disks: Vec<PathBuf>,
+    ) -> Self {
+        Self {
+            name,
+            machine: finished.machine,
+            caps: finished.caps,
+            guest: finished.guest,
+            disks,
+            format: options.format,
+            preallocation: options.preallocation,
+            domain_type: options.domain_type,
+            keep_uuid: options.keep_uuid,
+            tpm_emulator: true,
+        }
+    }
+}
+
+/// A domain as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltDomain {
+    /// The document.
+    pub xml: String,
+    /// Where it differs from the source in a way that the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Writes the domain.
+pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
+    let mut notes = Vec::new();
+    let platform = Platform::of(spec, &mut notes)?;
+    let drives = Drives::assign(platform, spec.machine, spec.caps, &mut notes);
+    let memory_kib = spec.machine.memory_bytes.div_ceil(1024).to_string();
+    let kind = match spec.domain_type {
+        DomainType::Kvm => "kvm",
+        DomainType::Qemu => "qemu",
+    };
+    let uuid = spec.machine.uuid.as_ref().filter(|_| spec.keep_uuid);
+    let domain = element("domain")
+        .attr("type", kind)
+        .child(element("name").text(spec.name))
+        .children(uuid.map(|uuid| element("uuid").text(uuid)))
+        .children(metadata(spec))
+        .child(element("memory").attr("unit", "KiB").text(&memory_kib))
+        .child(
+            element("currentMemory")
+                .attr("unit", "KiB")
+                .text(&memory_kib),
+        )
+        .child(element("vcpu").text(spec.machine.vcpus.max(1).to_string()))
+        .child(os(platform))
+        .child(features(spec, platform))
+        .child(cpu(spec, platform))
+        .child(clock(spec, platform))
+        .child(element("on_poweroff").text("destroy"))
+        .child(element("on_reboot").text("restart"))
+        .child(element("on_crash").text("restart"))
+        .child(devices::devices(spec, platform, &drives, &mut notes)?);
+    Ok(BuiltDomain {
+        xml: domain.document()?,
+        notes,
+    })
+}
+
+fn metadata(spec: &DomainSpec<'_>) -> Option<Element> {
+    let id = spec.guest?.osinfo_id.as_ref()?;
+    Some(
+        element("metadata").child(
+            element("libosinfo:libosinfo")
+                .attr("xmlns:libosinfo", LIBOSINFO)
+                .child(element("libosinfo:os").attr("id", id)),
+        ),
+    )
+}
+
+fn os(platform: Platform) -> Element {
+    let machine = match platform.machine {
+        MachineType::I440fx => "pc",
+        MachineType::Q35 => "q35",
+        MachineType::Virt => "virt",
+    };
+    let kind = element("type")
+        .attr("arch", platform.arch)
+        .attr("machine", machine)
+        .text("hvm");
+    if platform.firmware == Firmware::Bios {
+        return element("os").child(kind);
+    }
+    let os = element("os").attr("firmware", "efi").child(kind);
+    if platform.arch != "x86_64" {
+        return os;
+    }
+    // Both are said, because a host's first choice may have Secure Boot enforced: a guest without signed boot
+    // files would not start there.
+    let enabled = if platform.secure_boot { "yes" } else { "no" };
+    let feature = |name: &str| {
+        element("feature")
+            .attr("enabled", enabled)
+            .attr("name", name)
+    };
+    os.child(
+        element("firmware")
+            .child(feature("enrolled-keys"))
+            .child(feature("secure-boot")),
+    )
+}
+
+fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
+    let features = element("features").child(element("acpi"));
+    if platform.arch != "x86_64" {
+        return features;
+    }
+    // Hyper-V enlightenments exist under KVM only.
+    let hyperv = (platform.windows && spec.domain_type == DomainType::Kvm).then(|| {
+        let on = |name| element(name).attr("state", "on");
+        element("hyperv")
+            .attr("mode", "custom")
+            .child(on("relaxed"))
+            .child(on("vapic"))
+            .child(on("spinlocks").attr("retries", HYPERV_SPINLOCK_RETRIES))
+    });
+    let smm = platform
+        .secure_boot
+        .then(|| element("smm").attr("state", "on"));
+    features
+        .child(element("apic"))
+        .child(element("pae"))
+        .children(hyperv)
+        .children(smm)
+}
+
+fn cpu(spec: &DomainSpec<'_>, platform: Platform) -> Element {
+    let cpu = match spec.domain_type {
+        DomainType::Kvm => element("cpu").attr("mode", "host-model"),
+        // Everything that the emulator can do; libvirt 7.1 and later. Five-level paging only makes each of its
+        // page walks longer.
+        DomainType::Qemu if platform.arch == "x86_64" => {
+            element("cpu").attr("mode", "maximum").child(
+                element("feature")
+                    .attr("policy", "disable")
+                    .attr("name", "la57"),
+            )
+        }
+        DomainType::Qemu => element("cpu").attr("mode", "maximum"),
+    };
+    cpu.children(
+        topology(spec.machine, platform).map(|[sockets, cores, threads]| {
+            element("topology")
+                .attr("sockets", sockets.to_string())
+                .attr("dies", "1")
+                .attr("cores", cores.to_string())
+                .attr("threads", threads.to_string())
+        }),
+    )
+}
+
+/// Sockets, cores, threads where the source states them consistently. Windows, whose client editions use two
+/// sockets at most, gets one socket where it does not.
+pub(crate) fn topology(machine: &Machine, platform: Platform) -> Option<[u32; 3]> {
+    let vcpus = machine.vcpus.max(1);
+    let stated = machine.topology.map(|t| [t.sockets, t.cores, t.threads]);
+    let product = |t: &[u32; 3]| t[0].checked_mul(t[1]).and_then(|n| n.checked_mul(t[2]));
+    stated
+        .filter(|t| product(t) == Some(vcpus))
+        .or_else(|| (platform.windows && vcpus > 1).then_some([1, vcpus, 1]))
+}
+
+fn clock(spec: &DomainSpec<'_>, platform: Platform) -> Element {
+    let offset = if spec.caps.rtc_utc {
+        "utc"
+    } else {
+        "localtime"
+    };
+    let clock = element("clock").attr("offset", offset);
+    if platform.arch != "x86_64" {
+        return clock;
+    }
+    // Lost ticks are made up for one way in each timer, and the slow HPET stays away: as virt-manager does.
+    let timer = |name: &str| element("timer").attr("name", name);
+    let hyperv = platform.windows && spec.domain_type == DomainType::Kvm;
+    clock
+        .child(timer("rtc").attr("tickpolicy", "catchup"))
+        .child(timer("pit").attr("tickpolicy", "delay"))
+        .child(timer("hpet").attr("present", "no"))
+        .children(hyperv.then(|| timer("hypervclock").attr("present", "yes")))
+}

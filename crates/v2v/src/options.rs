@@ -1,0 +1,434 @@
+//! From the command line to a [`Job`]: every option and combination is checked here, before any work.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use convert::{ApplianceOptions, Job, MacRule, NetworkRules, RootChoice, Trim};
+use image::Preallocation;
+use image::formats::{Format, OutputFormat};
+use source::{SourceKind, SourceOptions};
+use target::{DomainType, TargetKind, TargetOptions};
+use types::{MacAddr, NicNetwork, StaticIp};
+
+use crate::cli::Cli;
+
+/// Input modes of virt-v2v that this program does not have yet.
+const LATER_INPUTS: &[&str] = &["libvirt", "libvirtxml", "vmx"];
+/// Output modes of virt-v2v that this program does not have yet.
+const LATER_OUTPUTS: &[&str] = &[
+    "glance",
+    "kubevirt",
+    "openstack",
+    "ovirt",
+    "ovirt-upload",
+    "rhv",
+    "rhv-upload",
+    "rhev",
+    "vdsm",
+];
+
+/// Everything that a conversion needs.
+pub(crate) fn job(cli: &Cli) -> Result<Job> {
+    let source = source_kind(cli)?;
+    let (networks, static_ips) = network_rules(cli)?;
+    let source_options = SourceOptions {
+        format: parse_option("-if", cli.input_format.as_deref())?,
+        ..SourceOptions::default()
+    };
+    Ok(Job {
+        target: target_options(cli, &source_options)?,
+        source,
+        source_options,
+        name: cli.output_name.clone(),
+        networks,
+        static_ips,
+        root: root_choice(cli.root.as_deref())?,
+        trim: trim(cli.no_fstrim.as_deref()),
+        keys: cli
+            .keys
+            .iter()
+            .map(|selector| key(selector))
+            .collect::<Result<_>>()?,
+        appliance: ApplianceOptions {
+            memsize_mib: cli.memsize,
+            smp: cli.smp,
+        },
+        parallel: match cli.parallel {
+            Some(0) => bail!("--parallel 0: expected at least 1"),
+            Some(count) => count,
+            None => 1,
+        },
+        report: cli.report.clone(),
+    })
+}
+
+fn source_kind(cli: &Cli) -> Result<SourceKind> {
+    for (option, used) in [
+        ("-ic", cli.input_connection.is_some()),
+        ("-it", cli.input_transport.is_some()),
+        ("-ip", cli.input_password.is_some()),
+        ("-io", !cli.input_options.is_empty()),
+    ] {
+        if used {
+            bail!(
+                "{option} does not go with -i {}: only modes that connect to a server take it",
+                input_mode(cli)
+            );
+        }
+    }
+    match input_mode(cli) {
+        "ova" => match cli.sources.as_slice() {
+            [one] => Ok(SourceKind::Ova(one.clone())),
+            other => bail!("-i ova takes one OVA file or folder, found {}", other.len()),
+        },
+        "disk" | "local" => match cli.sources.as_slice() {
+            [] => bail!("-i disk takes at least one disk file"),
+            disks => Ok(SourceKind::Disk(disks.to_vec())),
+        },
+        mode if LATER_INPUTS.contains(&mode) => {
+            bail!("-i {mode} is not supported yet; supported: ova, disk")
+        }
+        mode => bail!("-i {mode}: no such input mode; supported: ova, disk"),
+    }
+}
+
+/// virt-v2v's default is libvirt.
+fn input_mode(cli: &Cli) -> &str {
+    cli.input_mode.as_deref().unwrap_or("libvirt")
+}
+
+fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
+    let mode = cli.output_mode.as_deref().unwrap_or("libvirt");
+    let mut qemu_boot = false;
+    for option in &cli.output_options {
+        match (mode, option.as_str()) {
+            ("qemu", "qemu-boot" | "qemu-boot=true") => qemu_boot = true,
+            _ => bail!("-oo {option} does not go with -o {mode}"),
+        }
+    }
+    if cli.output_connection.is_some() && mode != "libvirt" {
+        bail!("-oc goes with -o libvirt only, found -o {mode}");
+    }
+    let directory = || -> Result<PathBuf> {
+        match cli.output_storage.as_deref() {
+            Some(dir) => Ok(PathBuf::from(dir)),
+            None => bail!("-o {mode} needs the directory for the disks: -os DIR"),
+        }
+    };
+    let kind = match mode {
+        "local" | "disk" => TargetKind::Local { dir: directory()? },
+        "libvirt" => TargetKind::Libvirt {
+            pool_or_dir: cli.output_storage.clone(),
+            uri: cli.output_connection.clone(),
+        },
+        "qemu" => TargetKind::Qemu {
+            dir: directory()?,
+            boot: qemu_boot,
+        },
+        "null" if cli.output_storage.is_some() => {
+            bail!("-os does not go with -o null: it writes nothing")
+        }
+        "null" => TargetKind::Null,
+        mode if LATER_OUTPUTS.contains(&mode) => {
+            bail!("-o {mode} is not supported yet; supported: libvirt, local, qemu, null")
+        }
+        mode => bail!("-o {mode}: no such output mode; supported: libvirt, local, qemu, null"),
+    };
+    let format = match parse_option::<OutputFormat>("-of", cli.output_format.as_deref())? {
+        Some(format) => format,
+        None if source.format == Some(Format::Raw) => OutputFormat::Raw,
+        None => OutputFormat::Qcow2,
+    };
+    let preallocation = match cli.output_allocation.as_deref() {
+        None | Some("sparse") => Preallocation::Sparse,
+        Some("preallocated") => Preallocation::Falloc,
+        Some(other) => bail!("-oa {other}: expected sparse or preallocated"),
+    };
+    Ok(TargetOptions {
+        format,
+        preallocation,
+        name: String::new(),
+        overwrite: cli.overwrite,
+        domain_type: if appliance::kvm_works() {
+            DomainType::Kvm
+        } else {
+            DomainType::Qemu
+        },
+        keep_uuid: cli.keep_uuid,
+        kind,
+    })
+}
+
+fn parse_option<T: FromStr>(option: &str, value: Option<&str>) -> Result<Option<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    value
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: T::Err| anyhow::anyhow!("{option}: {error}"))
+}
+
+fn network_rules(cli: &Cli) -> Result<(NetworkRules, Vec<StaticIp>)> {
+    let mut rules = NetworkRules::default();
+    let mut static_ips = Vec::new();
+    let named = cli
+        .networks
+        .iter()
+        .map(|rule| ("-n", rule, NicNetwork::Network as fn(String) -> NicNetwork));
+    let bridged = cli
+        .bridges
+        .iter()
+        .map(|rule| ("-b", rule, NicNetwork::Bridge as fn(String) -> NicNetwork));
+    for (option, rule, connect) in named.chain(bridged) {
+        match rule.split_once(':') {
+            Some((from, to)) if !from.is_empty() && !to.is_empty() => {
+                rules
+                    .by_name
+                    .push((from.to_owned(), connect(to.to_owned())));
+            }
+            None if !rule.is_empty() => {
+                if rules.default.replace(connect(rule.clone())).is_some() {
+                    bail!(
+                        "{option} {rule}: only one -n or -b without a source network can be given"
+                    );
+                }
+            }
+            _ => bail!("{option} {rule}: expected OUT or IN:OUT"),
+        }
+    }
+    for rule in &cli.macs {
+        let wrong =
+            || format!("--mac {rule}: expected MAC:network:OUT, MAC:bridge:OUT or MAC:ip:ADDR,...");
+        let (mac, rest) = rule.split_at_checked(17).with_context(wrong)?;
+        let mac: MacAddr = mac.parse().with_context(wrong)?;
+        match rest
+            .strip_prefix(':')
+            .and_then(|rest| rest.split_once(':'))
+            .with_context(wrong)?
+        {
+            ("network", out) if !out.is_empty() => {
+                rules.by_mac.push(MacRule {
+                    mac,
+                    network: NicNetwork::Network(out.to_owned()),
+                });
+            }
+            ("bridge", out) if !out.is_empty() => {
+                rules.by_mac.push(MacRule {
+                    mac,
+                    network: NicNetwork::Bridge(out.to_owned()),
+                });
+            }
+            ("ip", address) => static_ips.push(static_ip(mac, address).with_context(wrong)?),
+            _ => bail!(wrong()),
+        }
+    }
+    Ok((rules, static_ips))
+}
+
+/// `ADDR[,GW[,PREFIX[,NS...]]]`; an empty field is as if left out.
+fn static_ip(mac: MacAddr, text: &str) -> Result<StaticIp> {
+    let mut fields = text.split(',');
+    let address = fields
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .context("the address")?;
+    let filled = |field: Option<&str>| field.filter(|text| !text.is_empty()).map(str::to_owned);
+    let gateway = filled(fields.next())
+        .map(|text| text.parse())
+        .transpose()
+        .context("the gateway")?;
+    let prefix_len: Option<u8> = filled(fields.next())
+        .map(|text| text.parse())
+        .transpose()
+        .context("the prefix length")?;
+    let longest = match address {
+        std::net::IpAddr::V4(_) => 32,
+        std::net::IpAddr::V6(_) => 128,
+    };
+    if prefix_len.is_some_and(|len| len > longest) {
+        bail!("a prefix length of at most {longest} was expected");
+    }
+    let nameservers = fields
+        .map(|text| text.parse().context("a name server"))
+        .collect::<Result<_>>()?;
+    Ok(StaticIp {
+        mac,
+        address,
+        gateway,
+        prefix_len,
+        nameservers,
+    })
+}
+
+fn root_choice(text: Option<&str>) -> Result<RootChoice> {
+    match text {
+        None | Some("ask") => Ok(RootChoice::Ask),
+        Some("single") => Ok(RootChoice::Single),
+        Some("first") => Ok(RootChoice::First),
+        Some(device) if device.starts_with("/dev/") => Ok(RootChoice::Device(device.to_owned())),
+        Some(other) => {
+            bail!("--root {other}: expected ask, single, first, or a device such as /dev/sda2")
+        }
+    }
+}
+
+fn trim(text: Option<&str>) -> Trim {
+    match text {
+        None => Trim::AllBut(vec![]),
+        Some("all") => Trim::Nothing,
+        Some(list) => Trim::AllBut(list.split(',').map(str::to_owned).collect()),
+    }
+}
+
+/// `ID:key:PASSPHRASE` or `ID:file:FILE`. A device name may hold colons, so the selector is cut at the keyword.
+fn key(selector: &str) -> Result<appliance::Key> {
+    let (id, secret) = if let Some((id, secret)) = selector.split_once(":key:") {
+        (id, secret.as_bytes().to_vec())
+    } else if let Some((id, file)) = selector.split_once(":file:") {
+        (
+            id,
+            std::fs::read(file).with_context(|| format!("--key: reading {file}"))?,
+        )
+    } else if selector.ends_with(":clevis") {
+        bail!("--key {selector}: clevis is not supported yet; use ID:key:… or ID:file:…");
+    } else {
+        // The value may be a secret: it is not repeated.
+        bail!("--key: expected ID:key:PASSPHRASE or ID:file:FILE");
+    };
+    if id.is_empty() {
+        bail!("--key: the ID is empty; expected a device name, a UUID, or all");
+    }
+    Ok(appliance::Key {
+        id: id.to_owned(),
+        secret,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Job> {
+        job(&Cli::parse_from([&["v2v"], args].concat()))
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        format!("{:#}", parse(args).unwrap_err())
+    }
+
+    #[test]
+    fn combinations_that_cannot_be_are_refused_by_name() {
+        for (args, word) in [
+            (&["-iova", "-olocal", "f.ova"][..], "-os DIR"),
+            (
+                &["-iova", "-onull", "--os=/x", "f.ova"],
+                "-os does not go with -o null",
+            ),
+            (
+                &[
+                    "-iova",
+                    "-olocal",
+                    "--os=/x",
+                    "--oc=qemu:///system",
+                    "f.ova",
+                ],
+                "-oc goes with -o libvirt",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--ic=esx://h", "f.ova"],
+                "-ic",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--oo=qemu-boot", "f.ova"],
+                "-oo qemu-boot",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--of=vmdk", "f.ova"],
+                "-of",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--oa=thin", "f.ova"],
+                "-oa thin",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--root=sda1", "f.ova"],
+                "--root sda1",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "a.ova", "b.ova"],
+                "one OVA",
+            ),
+            (
+                &["-ivmx", "-olocal", "--os=/x", "a.vmx"],
+                "-i vmx is not supported yet",
+            ),
+            (&["-ifoo", "-olocal", "--os=/x", "a"], "no such input mode"),
+            (&["-iova", "-orhv", "a.ova"], "-o rhv is not supported yet"),
+            (&["-iova", "-onull", "--mac=zz", "a.ova"], "--mac zz"),
+            (
+                &["-iova", "-onull", "--parallel=0", "a.ova"],
+                "--parallel 0",
+            ),
+            (&["-iova", "-onull", "-nx", "-by", "a.ova"], "only one"),
+        ] {
+            let message = refusal(args);
+            assert!(message.contains(word), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_repeated_in_a_message() {
+        assert!(!refusal(&["-iova", "-onull", "--key=hunter2", "a.ova"]).contains("hunter2"));
+    }
+
+    #[test]
+    fn mac_rules_take_networks_bridges_and_addresses() {
+        let job = parse(&[
+            "-iova",
+            "-onull",
+            "--mac=00:50:56:00:00:01:bridge:br0",
+            "--mac=00:50:56:00:00:01:ip:192.0.2.5,192.0.2.1,24,192.0.2.53,2001:db8::53",
+            "a.ova",
+        ])
+        .unwrap();
+        assert_eq!(
+            job.networks.by_mac[0].network,
+            NicNetwork::Bridge("br0".into())
+        );
+        let ip = &job.static_ips[0];
+        assert_eq!(
+            (ip.address.to_string(), ip.prefix_len, ip.nameservers.len()),
+            ("192.0.2.5".into(), Some(24), 2)
+        );
+        assert!(
+            parse(&[
+                "-iova",
+                "-onull",
+                "--mac=00:50:56:00:00:01:ip:192.0.2.5,,99",
+                "a.ova"
+            ])
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn no_fstrim_without_a_value_means_all() {
+        assert_eq!(
+            parse(&["-iova", "-onull", "--no-fstrim", "a.ova"])
+                .unwrap()
+                .trim,
+            Trim::Nothing
+        );
+        assert_eq!(
+            parse(&["-iova", "-onull", "--no-fstrim=/boot,/srv", "a.ova"])
+                .unwrap()
+                .trim,
+            Trim::AllBut(vec!["/boot".into(), "/srv".into()])
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Running cargo and other programs, with the command line printed first.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Which of cargo's profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For tests: quick to build.
+    Dev,
+    /// For people and figures.
+    Release,
+}
+
+impl Profile {
+    /// Folder under target/.
+    pub(crate) fn dir(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Runs it to its end; a failure names the command.
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    eprintln!("$ {line}");
+    let status = command
+        .status()
+        .with_context(|| format!("starting {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+/// `cargo` in the repository.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(testkit::repo());
+    command
+}
+
+/// Builds the binary `bin` of `package` and returns its path.
+pub(crate) fn build(package: &str, bin: &str, profile: Profile) -> Result<PathBuf> {
+    let mut command = cargo(&["build", "--locked", "--package", package, "--bin", bin]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    let path = testkit::target_dir().join(profile.dir()).join(bin);
+    exists(&path)
+}
+
+fn exists(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        bail!("{} was not built", path.display());
+    }
+    Ok(path.to_owned())
+}
+
+fn line(command: &Command) -> String {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask samples [NAME…]`: builds the sample guests, or says where the cached ones are.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use testkit::guest::{Sample, sample};
+
+use crate::packages;
+
+/// Builds the samples named in `names` (`bios`, `uefi`, `lvm`; all if none is named) and prints where they are.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    packages::ensure(packages::Group::Demo)?;
+    let mut wanted = Vec::new();
+    for name in names {
+        match Sample::ALL
+            .into_iter()
+            .find(|sample| sample.name().strip_prefix("sample-") == Some(name))
+        {
+            Some(sample) => wanted.push(sample),
+            None => bail!("unknown sample guest {name:?}, expected bios, uefi or lvm"),
+        }
+    }
+    build(if wanted.is_empty() {
+        &Sample::ALL
+    } else {
+        &wanted
+    })
+}
+
+/// Builds every sample that is not in the cache.
+pub(crate) fn build_all() -> Result<()> {
+    build(&Sample::ALL)
+}
+
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+fn build(wanted: &[Sample]) -> Result<()> {
+    for which in wanted {
+        let begin = Instant::now();
+        let guest = sample(*which)?;
+        eprintln!(
+            "{} ({:.1} s)",
+            guest.ova.display(),
+            begin.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask test` and `cargo xtask check`.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{self, Profile};
+use crate::{dist, packages, samples};
+
+/// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let start = Instant::now();
+    packages::ensure(packages::Group::Test)?;
+    run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
+    let image = dist::appliance(Profile::Dev)?;
+    run::build("v2v", "v2v", Profile::Dev)?;
+    samples::build_all()?;
+    let skips = testkit::skip_log();
+    if skips.exists() {
+        fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
+    }
+    eprintln!("prepared in {:.0} s", start.elapsed().as_secs_f64());
+    let mut tests = run::cargo(&["test", "--locked", "--workspace"]);
+    tests.args(args).env("V2V_APPLIANCE", &image);
+    let result = run::run(&mut tests);
+    let skipped = fs::read_to_string(&skips).unwrap_or_default();
+    for line in skipped.lines() {
+        eprintln!("SKIPPED: {line}");
+    }
+    eprintln!("tests took {:.0} s in all", start.elapsed().as_secs_f64());
+    result?;
+    if std::env::var_os("CI").is_some() {
+        let expected =
+            fs::read_to_string(testkit::repo().join("tests/expected-skips")).unwrap_or_default();
+        for line in skipped.lines() {
+            if !expected
+                .lines()
+                .any(|allowed| !allowed.trim().is_empty() && line.contains(allowed.trim()))
+            {
+                bail!("a test was skipped that tests/expected-skips does not list: {line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Formatting and lints, warnings refused.
+pub(crate) fn check() -> Result<()> {
+    run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
+    run::run(&mut run::cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
