@@ -46,11 +46,21 @@ fn elf(sections: &[(&str, u32, Vec<u8>, u32, u64)]) -> Vec<u8> {
     let mut names = vec![0u8];
     let mut body = vec![0u8; usize::try_from(EHDR_LEN).unwrap()];
     let mut headers = vec![0u8; usize::try_from(SHDR_LEN).unwrap()];
-    let mut add = |name: &str, kind: u32, content: &[u8], link: u32, entry: u64, body: &mut Vec<u8>, names: &mut Vec<u8>| {
+    let mut add = |name: &str,
+                   kind: u32,
+                   content: &[u8],
+                   link: u32,
+                   entry: u64,
+                   body: &mut Vec<u8>,
+                   names: &mut Vec<u8>| {
         let at = u32::try_from(names.len()).unwrap();
         names.extend_from_slice(name.as_bytes());
         names.push(0);
-        let content = if name == ".shstrtab" { names.clone() } else { content.to_vec() };
+        let content = if name == ".shstrtab" {
+            names.clone()
+        } else {
+            content.to_vec()
+        };
         body.resize(body.len().next_multiple_of(8), 0);
         let offset = body.len() as u64;
         body.extend_from_slice(&content);

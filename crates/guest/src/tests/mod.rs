@@ -5,4 +5,5 @@ mod hostile;
 mod initramfs;
 mod inspect;
 mod ko;
+mod space;
 mod tree;

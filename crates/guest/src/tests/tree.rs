@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use types::{
-    BlockDevice, ConvertOptions, ConvertOutcome, DeviceKind, GuestInfo, MacAddr, Mountpoint, Nic, NicNetwork, StorageMap,
+    BlockDevice, ConvertOptions, ConvertOutcome, DeviceKind, GuestInfo, MacAddr, Mountpoint, Nic,
+    NicNetwork, StorageMap,
 };
 
 use super::ko;
@@ -21,15 +22,55 @@ pub(crate) const ESP_UUID: &str = "ABCD-1234";
 /// Name, exports, needs, directory below kernel/.
 const MODULES: [(&str, &[&str], &[&str], &str); 14] = [
     ("virtio", &["virtio_register"], &[], "drivers/virtio"),
-    ("virtio_ring", &["vring_new"], &["virtio_register"], "drivers/virtio"),
-    ("virtio_pci_legacy_dev", &["vp_legacy"], &[], "drivers/virtio"),
-    ("virtio_pci_modern_dev", &["vp_modern"], &[], "drivers/virtio"),
-    ("virtio_pci", &["vp_probe"], &["vring_new", "vp_legacy", "vp_modern"], "drivers/virtio"),
-    ("virtio_blk", &[], &["virtio_register", "vring_new"], "drivers/block"),
-    ("virtio_scsi", &[], &["virtio_register", "scsi_add"], "drivers/scsi"),
-    ("virtio_net", &[], &["virtio_register", "net_failover_create"], "drivers/net"),
+    (
+        "virtio_ring",
+        &["vring_new"],
+        &["virtio_register"],
+        "drivers/virtio",
+    ),
+    (
+        "virtio_pci_legacy_dev",
+        &["vp_legacy"],
+        &[],
+        "drivers/virtio",
+    ),
+    (
+        "virtio_pci_modern_dev",
+        &["vp_modern"],
+        &[],
+        "drivers/virtio",
+    ),
+    (
+        "virtio_pci",
+        &["vp_probe"],
+        &["vring_new", "vp_legacy", "vp_modern"],
+        "drivers/virtio",
+    ),
+    (
+        "virtio_blk",
+        &[],
+        &["virtio_register", "vring_new"],
+        "drivers/block",
+    ),
+    (
+        "virtio_scsi",
+        &[],
+        &["virtio_register", "scsi_add"],
+        "drivers/scsi",
+    ),
+    (
+        "virtio_net",
+        &[],
+        &["virtio_register", "net_failover_create"],
+        "drivers/net",
+    ),
     ("virtio_console", &[], &["virtio_register"], "drivers/char"),
-    ("net_failover", &["net_failover_create"], &["failover_register"], "drivers/net"),
+    (
+        "net_failover",
+        &["net_failover_create"],
+        &["failover_register"],
+        "drivers/net",
+    ),
     ("failover", &["failover_register"], &[], "net/core"),
     ("scsi_mod", &["scsi_add"], &[], "drivers/scsi"),
     ("sd_mod", &[], &["scsi_add"], "drivers/scsi"),
@@ -54,8 +95,14 @@ pub(crate) struct Tree {
 /// True when the tools are there; loud otherwise, fatal in CI.
 pub(crate) fn tools(names: &[&str]) -> bool {
     let dirs = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    let missing: Vec<&&str> = names.iter().filter(|name| !dirs.iter().any(|dir| Path::new(dir).join(name).exists())).collect();
-    assert!(missing.is_empty() || std::env::var_os("CI").is_none(), "missing in CI: {missing:?}");
+    let missing: Vec<&&str> = names
+        .iter()
+        .filter(|name| !dirs.iter().any(|dir| Path::new(dir).join(name).exists()))
+        .collect();
+    assert!(
+        missing.is_empty() || std::env::var_os("CI").is_none(),
+        "missing in CI: {missing:?}"
+    );
     if !missing.is_empty() {
         eprintln!("SKIP: needs {missing:?}");
     }
@@ -64,13 +111,22 @@ pub(crate) fn tools(names: &[&str]) -> bool {
 
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.stderr(Stdio::piped()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
 /// Passes bytes through a program.
 pub(crate) fn pipe(command: &mut Command, input: &[u8]) -> Vec<u8> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
@@ -83,7 +139,11 @@ pub(crate) fn pipe(command: &mut Command, input: &[u8]) -> Vec<u8> {
 impl Tree {
     /// A Debian 12 with merged /usr, on sda1 (ext4) and sda2 (swap), everything by device name.
     pub(crate) fn debian() -> Self {
-        let mut tree = Self { dir: tempfile::tempdir().unwrap(), storage: bios_storage(), mounts: Vec::new() };
+        let mut tree = Self {
+            dir: tempfile::tempdir().unwrap(),
+            storage: bios_storage(),
+            mounts: Vec::new(),
+        };
         for link in ["lib", "bin", "sbin"] {
             fs::create_dir_all(tree.at(&format!("/usr/{link}"))).unwrap();
             symlink(format!("usr/{link}"), tree.at(&format!("/{link}"))).unwrap();
@@ -122,16 +182,31 @@ impl Tree {
             let content = ko::module(name, exports, needs, &[&alias]);
             let (suffix, content) = match packed {
                 Packed::No => ("", content),
-                Packed::Xz => (".xz", pipe(Command::new("xz").args(["--check=crc32", "-c"]), &content)),
-                Packed::Zst => (".zst", pipe(Command::new("zstd").args(["-q", "-c"]), &content)),
+                Packed::Xz => (
+                    ".xz",
+                    pipe(Command::new("xz").args(["--check=crc32", "-c"]), &content),
+                ),
+                Packed::Zst => (
+                    ".zst",
+                    pipe(Command::new("zstd").args(["-q", "-c"]), &content),
+                ),
             };
             self.put(&format!("{dir}/kernel/{below}/{name}.ko{suffix}"), &content);
         }
-        self.put(&format!("{dir}/modules.builtin"), b"kernel/fs/ext4/ext4.ko\n");
+        self.put(
+            &format!("{dir}/modules.builtin"),
+            b"kernel/fs/ext4/ext4.ko\n",
+        );
         self.put(&format!("{dir}/modules.order"), b"");
         self.put(&format!("/boot/vmlinuz-{kver}"), b"kernel");
-        self.put(&format!("/boot/config-{kver}"), b"CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n");
-        run(Command::new("depmod").arg("-b").arg(self.dir.path()).arg(kver));
+        self.put(
+            &format!("/boot/config-{kver}"),
+            b"CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n",
+        );
+        run(Command::new("depmod")
+            .arg("-b")
+            .arg(self.dir.path())
+            .arg(kver));
     }
 
     /// Makes an initramfs of initramfs-tools' shape that holds these modules; `pack` gets the cpio archive.
@@ -141,7 +216,12 @@ impl Tree {
         let source = self.at(&format!("/usr/lib/modules/{kver}"));
         let target = inside.join(format!("usr/lib/modules/{kver}"));
         fs::create_dir_all(&target).unwrap();
-        for dir in ["conf/conf.d", "scripts", "usr/lib/udev/rules.d", "usr/lib/systemd/network"] {
+        for dir in [
+            "conf/conf.d",
+            "scripts",
+            "usr/lib/udev/rules.d",
+            "usr/lib/systemd/network",
+        ] {
             fs::create_dir_all(inside.join(dir)).unwrap();
         }
         symlink("usr/lib", inside.join("lib")).unwrap();
@@ -151,14 +231,27 @@ impl Tree {
             ("conf/conf.d/resume", "RESUME=/dev/sda2\n"),
             ("scripts/functions", "# functions\n"),
             ("init", "#!/bin/sh\n"),
-            ("usr/lib/udev/rules.d/80-net-setup-link.rules", "IMPORT{builtin}=\"net_setup_link\"\n"),
+            (
+                "usr/lib/udev/rules.d/80-net-setup-link.rules",
+                "IMPORT{builtin}=\"net_setup_link\"\n",
+            ),
         ];
         for (path, text) in files {
             fs::write(inside.join(path), text).unwrap();
         }
-        let all = String::from_utf8(run(Command::new("find").arg(&source).args(["-name", "*.ko*"]))).unwrap();
+        let all = String::from_utf8(run(Command::new("find")
+            .arg(&source)
+            .args(["-name", "*.ko*"])))
+        .unwrap();
         for path in all.lines() {
-            let name = Path::new(path).file_name().unwrap().to_str().unwrap().split('.').next().unwrap();
+            let name = Path::new(path)
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .split('.')
+                .next()
+                .unwrap();
             if modules.contains(&name) {
                 let to = target.join(Path::new(path).strip_prefix(&source).unwrap());
                 fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -166,10 +259,20 @@ impl Tree {
             }
         }
         run(Command::new("depmod").arg("-b").arg(inside).arg(kver));
-        let list = String::from_utf8(run(Command::new("find").current_dir(inside).args([".", "-mindepth", "1"]))).unwrap();
+        let list = String::from_utf8(run(Command::new("find").current_dir(inside).args([
+            ".",
+            "-mindepth",
+            "1",
+        ])))
+        .unwrap();
         let mut names: Vec<&str> = list.lines().collect();
         names.sort_unstable();
-        let cpio = pipe(Command::new("cpio").current_dir(inside).args(["-o", "-H", "newc"]), names.join("\n").as_bytes());
+        let cpio = pipe(
+            Command::new("cpio")
+                .current_dir(inside)
+                .args(["-o", "-H", "newc"]),
+            names.join("\n").as_bytes(),
+        );
         self.put(&format!("/boot/initrd.img-{kver}"), &pack(&cpio));
     }
 
@@ -182,22 +285,36 @@ impl Tree {
     }
 
     pub(crate) fn try_convert(&self, options: &ConvertOptions) -> Result<ConvertOutcome> {
-        crate::convert(&self.root(), &self.inspect(), &self.storage, options, &mut |_| {})
+        crate::convert(
+            &self.root(),
+            &self.inspect(),
+            &self.storage,
+            options,
+            &mut |_| {},
+        )
     }
 
     pub(crate) fn convert(&self, options: &ConvertOptions) -> ConvertOutcome {
-        self.try_convert(options).unwrap_or_else(|error| panic!("{}", error.chain()))
+        self.try_convert(options)
+            .unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 
     /// Every path with a hash of its content or its link's target.
     pub(crate) fn fingerprint(&self) -> String {
         let script = "find . -type f -exec sha256sum {} + | sort -k2; find . -type l -printf '%p -> %l\\n' | sort";
-        String::from_utf8(run(Command::new("sh").current_dir(self.dir.path()).args(["-c", script]))).unwrap()
+        String::from_utf8(run(Command::new("sh")
+            .current_dir(self.dir.path())
+            .args(["-c", script])))
+        .unwrap()
     }
 }
 
 pub(crate) fn mount(device: &str, path: &str, fs_type: &str) -> Mountpoint {
-    Mountpoint { device: device.into(), path: path.into(), fs_type: fs_type.into() }
+    Mountpoint {
+        device: device.into(),
+        path: path.into(),
+        fs_type: fs_type.into(),
+    }
 }
 
 pub(crate) fn mac(last: u8) -> MacAddr {
@@ -212,10 +329,18 @@ pub(crate) fn options(macs: &[MacAddr]) -> ConvertOptions {
         source_network: "VM Network".into(),
         guest_name: None,
     };
-    ConvertOptions { nics: macs.iter().map(nic).collect(), static_ips: Vec::new() }
+    ConvertOptions {
+        nics: macs.iter().map(nic).collect(),
+        static_ips: Vec::new(),
+    }
 }
 
-pub(crate) fn device(name: &str, kind: DeviceKind, content: &str, uuid: Option<&str>) -> BlockDevice {
+pub(crate) fn device(
+    name: &str,
+    kind: DeviceKind,
+    content: &str,
+    uuid: Option<&str>,
+) -> BlockDevice {
     let partuuid = match &kind {
         DeviceKind::Partition { number, .. } => Some(format!("deadbeef-{number:02}")),
         _ => None,
@@ -235,7 +360,15 @@ pub(crate) fn device(name: &str, kind: DeviceKind, content: &str, uuid: Option<&
 
 pub(crate) fn disk(index: u32, table: &str) -> BlockDevice {
     let name = format!("/dev/sd{}", types::disk_letters(index));
-    device(&name, DeviceKind::Disk { disk: index, table: table.into() }, "", None)
+    device(
+        &name,
+        DeviceKind::Disk {
+            disk: index,
+            table: table.into(),
+        },
+        "",
+        None,
+    )
 }
 
 pub(crate) fn part(disk: u32, number: u32, content: &str, uuid: Option<&str>) -> BlockDevice {
@@ -244,16 +377,29 @@ pub(crate) fn part(disk: u32, number: u32, content: &str, uuid: Option<&str>) ->
 }
 
 fn bios_storage() -> StorageMap {
-    let devices = vec![disk(0, "dos"), part(0, 1, "ext4", Some(ROOT_UUID)), part(0, 2, "swap", Some(SWAP_UUID))];
+    let devices = vec![
+        disk(0, "dos"),
+        part(0, 1, "ext4", Some(ROOT_UUID)),
+        part(0, 2, "swap", Some(SWAP_UUID)),
+    ];
     StorageMap { devices }
 }
 
 const FILES: [(&str, &str); 16] = [
-    ("/etc/os-release", "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n"),
+    (
+        "/etc/os-release",
+        "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n",
+    ),
     ("/etc/hostname", "web01\n"),
-    ("/etc/fstab", "# <file system> <mount point>\n/dev/sda1 /    ext4 errors=remount-ro 0 1\n/dev/sda2\tnone swap sw 0 0\n/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n"),
+    (
+        "/etc/fstab",
+        "# <file system> <mount point>\n/dev/sda1 /    ext4 errors=remount-ro 0 1\n/dev/sda2\tnone swap sw 0 0\n/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto 0 0\n",
+    ),
     ("/etc/crypttab", "# none\n"),
-    ("/etc/default/grub", "GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"console=ttyS0 resume=/dev/sda2\"\n"),
+    (
+        "/etc/default/grub",
+        "GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"console=ttyS0 resume=/dev/sda2\"\n",
+    ),
     (
         "/boot/grub/grub.cfg",
         "set default=\"0\"\nmenuentry 'Debian' $menuentry_id_option 'simple' {\n\tset root='hd0,msdos1'\n\
@@ -265,8 +411,17 @@ const FILES: [(&str, &str); 16] = [
     ("/etc/initramfs-tools/conf.d/resume", "RESUME=/dev/sda2\n"),
     ("/usr/sbin/update-initramfs", "#!/bin/sh\n"),
     ("/usr/lib/systemd/systemd", "systemd"),
-    ("/usr/lib/udev/rules.d/80-net-setup-link.rules", "IMPORT{builtin}=\"net_setup_link\"\n"),
-    ("/etc/network/interfaces", "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n\nauto ens192\niface ens192 inet static\n\taddress 10.0.2.77/24\n"),
-    ("/var/lib/dpkg/status", "Package: open-vm-tools\nStatus: install ok installed\n\nPackage: qemu-guest-agent\nStatus: install ok installed\n"),
+    (
+        "/usr/lib/udev/rules.d/80-net-setup-link.rules",
+        "IMPORT{builtin}=\"net_setup_link\"\n",
+    ),
+    (
+        "/etc/network/interfaces",
+        "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n\nauto ens192\niface ens192 inet static\n\taddress 10.0.2.77/24\n",
+    ),
+    (
+        "/var/lib/dpkg/status",
+        "Package: open-vm-tools\nStatus: install ok installed\n\nPackage: qemu-guest-agent\nStatus: install ok installed\n",
+    ),
     ("/etc/adjtime", "0.0 0 0.0\n0\nUTC\n"),
 ];

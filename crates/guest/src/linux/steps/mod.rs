@@ -28,16 +28,56 @@ pub(crate) struct Step {
 
 /// All steps in order.
 pub(crate) const STEPS: [Step; 10] = [
-    Step { name: "initramfs", applies: initramfs::applies, apply: initramfs::apply },
-    Step { name: "keep-drivers", applies: keep_drivers::applies, apply: keep_drivers::apply },
-    Step { name: "device-names", applies: always, apply: device_names::apply },
-    Step { name: "uefi-fallback", applies: uefi::applies, apply: uefi::apply },
-    Step { name: "network", applies: always, apply: network::apply },
-    Step { name: "hypervisor-tools", applies: always, apply: tools::apply },
-    Step { name: "guest-agent", applies: guest_agent::applies, apply: guest_agent::apply },
-    Step { name: "console", applies: always, apply: console::apply },
-    Step { name: "caches", applies: always, apply: caches::apply },
-    Step { name: "selinux", applies: selinux::applies, apply: selinux::apply },
+    Step {
+        name: "initramfs",
+        applies: initramfs::applies,
+        apply: initramfs::apply,
+    },
+    Step {
+        name: "keep-drivers",
+        applies: keep_drivers::applies,
+        apply: keep_drivers::apply,
+    },
+    Step {
+        name: "device-names",
+        applies: always,
+        apply: device_names::apply,
+    },
+    Step {
+        name: "uefi-fallback",
+        applies: uefi::applies,
+        apply: uefi::apply,
+    },
+    Step {
+        name: "network",
+        applies: always,
+        apply: network::apply,
+    },
+    Step {
+        name: "hypervisor-tools",
+        applies: always,
+        apply: tools::apply,
+    },
+    Step {
+        name: "guest-agent",
+        applies: guest_agent::applies,
+        apply: guest_agent::apply,
+    },
+    Step {
+        name: "console",
+        applies: always,
+        apply: console::apply,
+    },
+    Step {
+        name: "caches",
+        applies: always,
+        apply: caches::apply,
+    },
+    Step {
+        name: "selinux",
+        applies: selinux::applies,
+        apply: selinux::apply,
+    },
 ];
 
 fn always(_: &Context<'_>) -> bool {
