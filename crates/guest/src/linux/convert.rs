@@ -65,7 +65,13 @@ pub(crate) fn convert(
         }
         step(entry.name);
         context.recorder.begin(entry.name);
-        (entry.apply)(&mut context)?;
+        match (entry.apply)(&mut context) {
+            Err(error) if !entry.essential => {
+                let message = format!("step {} was not finished: {}", entry.name, error.chain());
+                context.recorder.warn(message);
+            }
+            other => other?,
+        }
     }
     let caps = caps::caps(&mut context);
     let (changes, warnings) = context.recorder.finish();

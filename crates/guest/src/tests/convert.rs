@@ -396,3 +396,17 @@ fn selinux_without_labels_asks_for_a_relabel() {
     );
     assert_eq!(tree.convert(&options(&[mac(1)])).changes, []);
 }
+
+#[test]
+fn a_step_that_is_not_essential_fails_as_a_warning() {
+    if !tools(&["depmod", "cpio"]) {
+        return;
+    }
+    let tree = debian();
+    // A directory where the console step expects a file.
+    fs::create_dir_all(tree.at("/etc/inittab")).unwrap();
+    let outcome = tree.convert(&options(&[mac(1)]));
+    let said = |warning: &String| warning.contains("step console was not finished: /etc/inittab");
+    assert!(outcome.warnings.iter().any(said), "{:?}", outcome.warnings);
+    assert!(outcome.changes.iter().any(|change| change.step == "caches"));
+}
