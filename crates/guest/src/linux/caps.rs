@@ -13,9 +13,24 @@ const BIOS_BOOT_TYPE: &str = "21686148-6449-6e6f-744e-656564454649";
 const VIRTIO_1_SINCE: (u64, u64) = (4, 0);
 
 pub(crate) fn caps(context: &mut Context<'_>) -> GuestCaps {
-    let default = context.guest.kernels.first().map(|kernel| kernel.version.clone()).unwrap_or_default();
-    let has = |name: &str| context.modules.get(&default).is_some_and(|modules| modules.has(name));
-    let ready = |kver: &str| context.initramfs.iter().any(|plan| plan.kver == kver && plan.ready);
+    let default = context
+        .guest
+        .kernels
+        .first()
+        .map(|kernel| kernel.version.clone())
+        .unwrap_or_default();
+    let has = |name: &str| {
+        context
+            .modules
+            .get(&default)
+            .is_some_and(|modules| modules.has(name))
+    };
+    let ready = |kver: &str| {
+        context
+            .initramfs
+            .iter()
+            .any(|plan| plan.kver == kver && plan.ready)
+    };
     let (virtio_rng, virtio_balloon) = (has("virtio_rng"), has("virtio_balloon"));
     let (virtio_serial, pvpanic) = (has("virtio_console"), has("pvpanic"));
     let virtio_net = has("virtio_net") && has("virtio_pci");
@@ -34,11 +49,19 @@ pub(crate) fn caps(context: &mut Context<'_>) -> GuestCaps {
         (false, _) => BlockBus::Sata,
     };
     if !block_ready {
-        let default = if default.is_empty() { "no kernel found".into() } else { format!("kernel {default}") };
-        context.recorder.warn(format!("the guest cannot start from virtio disks ({default}): its disks will be {block_bus:?}"));
+        let default = if default.is_empty() {
+            "no kernel found".into()
+        } else {
+            format!("kernel {default}")
+        };
+        context.recorder.warn(format!(
+            "the guest cannot start from virtio disks ({default}): its disks will be {block_bus:?}"
+        ));
     } else if !not_ready.is_empty() {
         let list = not_ready.join(", ");
-        context.recorder.warn(format!("these older kernels cannot start from virtio disks: {list}"));
+        context.recorder.warn(format!(
+            "these older kernels cannot start from virtio disks: {list}"
+        ));
     }
     let net_bus = match (virtio_net, machine) {
         (true, _) => NetBus::Virtio,
@@ -47,7 +70,9 @@ pub(crate) fn caps(context: &mut Context<'_>) -> GuestCaps {
         (false, _) => NetBus::E1000e,
     };
     if !virtio_net && !default.is_empty() {
-        context.recorder.warn(format!("kernel {default} has no virtio_net: the adapters will be {net_bus:?}"));
+        context.recorder.warn(format!(
+            "kernel {default} has no virtio_net: the adapters will be {net_bus:?}"
+        ));
     }
     GuestCaps {
         block_bus,
@@ -78,8 +103,13 @@ fn is_modern(context: &Context<'_>, kver: &str) -> bool {
     if kver.is_empty() || major_minor(kver) >= VIRTIO_1_SINCE {
         return true;
     }
-    let path = context.modules.get(kver).and_then(|modules| modules.path("virtio_pci"));
-    let content = path.and_then(|path| read_module(context.root, &path).ok()).unwrap_or_default();
+    let path = context
+        .modules
+        .get(kver)
+        .and_then(|modules| modules.path("virtio_pci"));
+    let content = path
+        .and_then(|path| read_module(context.root, &path).ok())
+        .unwrap_or_default();
     let needle = b"virtio_pci_modern";
     content.windows(needle.len()).any(|window| window == needle)
 }
@@ -88,7 +118,10 @@ fn is_modern(context: &Context<'_>, kver: &str) -> bool {
 fn rtc_utc(context: &Context<'_>) -> bool {
     let adjtime = context.root.text("/etc/adjtime").unwrap_or_default();
     let rcs = context.root.text("/etc/default/rcS").unwrap_or_default();
-    let local = adjtime.lines().nth(2).is_some_and(|line| line.trim() == "LOCAL");
+    let local = adjtime
+        .lines()
+        .nth(2)
+        .is_some_and(|line| line.trim() == "LOCAL");
     !local && !rcs.lines().any(|line| line.trim() == "UTC=no")
 }
 
@@ -107,19 +140,34 @@ fn boot_disk(context: &Context<'_>) -> Option<u32> {
         DeviceKind::Partition { disk, .. } | DeviceKind::Disk { disk, .. } => Some(disk),
         _ => None,
     };
-    let bios_boot = storage
-        .devices
-        .iter()
-        .find(|device| device.parttype.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(BIOS_BOOT_TYPE)));
+    let bios_boot = storage.devices.iter().find(|device| {
+        device
+            .parttype
+            .as_deref()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(BIOS_BOOT_TYPE))
+    });
     // /boot on LVM or md: what carries it.
     let carriers = ["LVM2_member", "linux_raid_member", "crypto_LUKS"];
-    let carrier = || storage.devices.iter().find(|device| carriers.contains(&device.content.as_str()));
-    by_mount.or_else(|| bios_boot.and_then(of)).or_else(|| carrier().and_then(of))
+    let carrier = || {
+        storage
+            .devices
+            .iter()
+            .find(|device| carriers.contains(&device.content.as_str()))
+    };
+    by_mount
+        .or_else(|| bios_boot.and_then(of))
+        .or_else(|| carrier().and_then(of))
 }
 
 /// By the boot loaders; `None` when the guest is made for both, so that the source's word counts.
 fn firmware(context: &Context<'_>) -> Option<Firmware> {
-    let has = |suffix: &str| context.guest.boot_loaders.iter().any(|loader| loader.kind.ends_with(suffix));
+    let has = |suffix: &str| {
+        context
+            .guest
+            .boot_loaders
+            .iter()
+            .any(|loader| loader.kind.ends_with(suffix))
+    };
     let uefi = has("-efi") || has("systemd-boot");
     let bios = has("-bios") || has("grub-legacy") || has("extlinux");
     match (uefi, bios) {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
+use crate::linux::caps;
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
 use crate::linux::steps::{STEPS, initramfs, network};
-use crate::linux::caps;
 use crate::{Error, ErrorKind, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
@@ -47,28 +47,57 @@ pub(crate) fn convert(
     hibernation::refuse_hibernated_files(root, guest)?;
     let free = root.free_bytes("/")?;
     if free < ROOT_FREE_MIN {
-        let message = format!("expected {} KiB free in the guest's root file system, found {}", ROOT_FREE_MIN >> 10, free >> 10);
+        let message = format!(
+            "expected {} KiB free in the guest's root file system, found {}",
+            ROOT_FREE_MIN >> 10,
+            free >> 10
+        );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
     let mut context = Context::new(root, guest, storage, options);
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
-    for entry in STEPS.iter().filter(|entry| (entry.applies)(&context)).collect::<Vec<_>>() {
+    for entry in &STEPS {
+        // Asked only now: a step may apply because of what those before it did.
+        if !(entry.applies)(&context) {
+            continue;
+        }
         step(entry.name);
         context.recorder.begin(entry.name);
-        (entry.apply)(&mut context)?;
+        match (entry.apply)(&mut context) {
+            Err(error) if !entry.essential => {
+                let message = format!("step {} was not finished: {}", entry.name, error.chain());
+                context.recorder.warn(message);
+            }
+            other => other?,
+        }
     }
     let caps = caps::caps(&mut context);
     let (changes, warnings) = context.recorder.finish();
-    Ok(ConvertOutcome { caps, changes, warnings })
+    Ok(ConvertOutcome {
+        caps,
+        changes,
+        warnings,
+    })
 }
 
 impl<'a> Context<'a> {
-    fn new(root: &'a Root, guest: &'a GuestInfo, storage: &'a StorageMap, options: &'a ConvertOptions) -> Self {
-        let modules: BTreeMap<_, _> =
-            guest.kernels.iter().map(|kernel| (kernel.version.clone(), Modules::read(root, &kernel.version))).collect();
-        let virtio = guest.kernels.first().is_some_and(|kernel| kernel.has_virtio_blk);
+    fn new(
+        root: &'a Root,
+        guest: &'a GuestInfo,
+        storage: &'a StorageMap,
+        options: &'a ConvertOptions,
+    ) -> Self {
+        let modules: BTreeMap<_, _> = guest
+            .kernels
+            .iter()
+            .map(|kernel| (kernel.version.clone(), Modules::read(root, &kernel.version)))
+            .collect();
+        let virtio = guest
+            .kernels
+            .first()
+            .is_some_and(|kernel| kernel.has_virtio_blk);
         Self {
             root,
             guest,

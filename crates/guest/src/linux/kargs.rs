@@ -3,10 +3,21 @@
 use crate::linux::devices::{Devices, Form};
 
 /// Arguments (and variables of initramfs-tools) whose value is a device.
-const DEVICE_KEYS: [&str; 7] = ["root", "resume", "real_root", "swap", "cryptdevice", "source", "journal_dev"];
+const DEVICE_KEYS: [&str; 7] = [
+    "root",
+    "resume",
+    "real_root",
+    "swap",
+    "cryptdevice",
+    "source",
+    "journal_dev",
+];
 
 /// Replaces each token for which `new` returns something; `None` when none changes.
-pub(crate) fn map_tokens(text: &str, mut new: impl FnMut(&str) -> Option<String>) -> Option<String> {
+pub(crate) fn map_tokens(
+    text: &str,
+    mut new: impl FnMut(&str) -> Option<String>,
+) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut changed = false;
     let mut rest = text;
@@ -33,7 +44,12 @@ fn is_boundary(c: char) -> bool {
 }
 
 /// `root=UUID=…` for `root=/dev/sda1`, the same inside `cryptopts=…,source=/dev/sda2`, and `cryptdevice=DEV:NAME`.
-pub(crate) fn stable_token(devices: &Devices<'_>, token: &str, form: Form, prefix: &str) -> Option<String> {
+pub(crate) fn stable_token(
+    devices: &Devices<'_>,
+    token: &str,
+    form: Form,
+    prefix: &str,
+) -> Option<String> {
     let mut changed = false;
     let parts: Vec<String> = token
         .split(',')
@@ -55,7 +71,10 @@ fn stable_part(devices: &Devices<'_>, part: &str, form: Form, prefix: &str) -> O
         return None;
     }
     // A by-path name has colons of its own, so the longest name that means something is taken.
-    let ends = value.match_indices(':').map(|(at, _)| at).chain([value.len()]);
+    let ends = value
+        .match_indices(':')
+        .map(|(at, _)| at)
+        .chain([value.len()]);
     for end in ends.collect::<Vec<_>>().into_iter().rev() {
         let (spec, tail) = value.split_at_checked(end)?;
         if let Some(stable) = devices.stable(spec, None, form, prefix) {
@@ -67,12 +86,20 @@ fn stable_part(devices: &Devices<'_>, part: &str, form: Form, prefix: &str) -> O
 
 /// `console=ttyS0` for Xen's consoles, which KVM has not; dropped where ttyS0 is there already.
 pub(crate) fn console_line(text: &str) -> Option<String> {
-    let serial = text.split(is_boundary).any(|token| token == "console=ttyS0" || token.starts_with("console=ttyS0,"));
+    let serial = text
+        .split(is_boundary)
+        .any(|token| token == "console=ttyS0" || token.starts_with("console=ttyS0,"));
     map_tokens(text, |token| {
         let console = token.strip_prefix("console=")?;
         let name = console.split(',').next()?;
         let xen = matches!(name, "hvc0" | "xvc0" | "hvc" | "xvc");
-        xen.then(|| if serial { String::new() } else { "console=ttyS0".to_owned() })
+        xen.then(|| {
+            if serial {
+                String::new()
+            } else {
+                "console=ttyS0".to_owned()
+            }
+        })
     })
 }
 
@@ -90,8 +117,14 @@ mod tests {
 
     #[test]
     fn xens_console_becomes_the_serial_one() {
-        assert_eq!(console_line("ro console=hvc0 quiet").as_deref(), Some("ro console=ttyS0 quiet"));
-        assert_eq!(console_line("console=ttyS0,115200 console=hvc0").as_deref(), Some("console=ttyS0,115200 "));
+        assert_eq!(
+            console_line("ro console=hvc0 quiet").as_deref(),
+            Some("ro console=ttyS0 quiet")
+        );
+        assert_eq!(
+            console_line("console=ttyS0,115200 console=hvc0").as_deref(),
+            Some("console=ttyS0,115200 ")
+        );
         assert_eq!(console_line("console=tty0 console=ttyS0"), None);
     }
 }

@@ -27,10 +27,17 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     }
     for config in ["/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf"] {
         let text = context.root.text(config).unwrap_or_default();
-        let filters = text.lines().map(str::trim).filter(|line| !line.starts_with('#') && line.contains("filter"));
-        let named: Vec<&str> = filters.filter(|line| line.contains("/dev/sd") || line.contains("by-path")).collect();
+        let filters = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#') && line.contains("filter"));
+        let named: Vec<&str> = filters
+            .filter(|line| line.contains("/dev/sd") || line.contains("by-path"))
+            .collect();
         if let [first, ..] = named.as_slice() {
-            recorder.warn(format!("{config} filters devices by their old names, LVM may not find its disks: {first}"));
+            recorder.warn(format!(
+                "{config} filters devices by their old names, LVM may not find its disks: {first}"
+            ));
         }
     }
     Ok(())

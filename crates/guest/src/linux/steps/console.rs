@@ -14,12 +14,18 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
             let mut changed = false;
             let lines: Vec<String> = text
                 .split_inclusive('\n')
-                .map(|line| match if is_args(line) { console_line(line) } else { None } {
-                    Some(new) => {
-                        changed = true;
-                        new
+                .map(|line| {
+                    match if is_args(line) {
+                        console_line(line)
+                    } else {
+                        None
+                    } {
+                        Some(new) => {
+                            changed = true;
+                            new
+                        }
+                        None => line.to_owned(),
                     }
-                    None => line.to_owned(),
                 })
                 .collect();
             changed.then(|| lines.concat())
@@ -33,12 +39,16 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
 fn inittab(context: &mut Context<'_>) -> Result<()> {
     for file in ["/etc/inittab", "/etc/securetty"] {
         context.recorder.edit(file, WHY, |text| {
-            let has_serial = text.lines().any(|line| !line.starts_with('#') && line.contains("ttyS0"));
+            let has_serial = text
+                .lines()
+                .any(|line| !line.starts_with('#') && line.contains("ttyS0"));
             let mut changed = false;
             let lines: Vec<String> = text
                 .split_inclusive('\n')
                 .map(|line| {
-                    let xen = ["hvc0", "xvc0"].into_iter().find(|name| line.contains(name));
+                    let xen = ["hvc0", "xvc0"]
+                        .into_iter()
+                        .find(|name| line.contains(name));
                     match xen {
                         Some(name) if !line.starts_with('#') && !has_serial => {
                             changed = true;
@@ -58,8 +68,12 @@ fn serial_getty(context: &mut Context<'_>) -> Result<()> {
     let dir = "/etc/systemd/system/getty.target.wants";
     for name in ["hvc0", "xvc0"] {
         let link = format!("{dir}/serial-getty@{name}.service");
-        let Ok(target) = context.root.read_link(&link) else { continue };
-        context.recorder.symlink(&format!("{dir}/serial-getty@ttyS0.service"), &target, WHY)?;
+        let Ok(target) = context.root.read_link(&link) else {
+            continue;
+        };
+        context
+            .recorder
+            .symlink(&format!("{dir}/serial-getty@ttyS0.service"), &target, WHY)?;
         context.recorder.remove(&link, WHY)?;
     }
     Ok(())

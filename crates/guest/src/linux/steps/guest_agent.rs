@@ -15,12 +15,23 @@ pub(crate) fn applies(context: &Context<'_>) -> bool {
 /// that section is started by its udev rule, as in some releases of Debian.
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     let own = join("/etc/systemd/system", UNIT);
-    if context.root.read_link(&own).is_ok_and(|target| target == "/dev/null") {
-        context.recorder.warn("qemu-guest-agent is installed but masked by the administrator; left so");
+    if context
+        .root
+        .read_link(&own)
+        .is_ok_and(|target| target == "/dev/null")
+    {
+        context
+            .recorder
+            .warn("qemu-guest-agent is installed but masked by the administrator; left so");
         return Ok(());
     }
     let candidates = UNIT_DIRS.iter().map(|dir| join(dir, UNIT)).chain([own]);
-    let Some(path) = candidates.into_iter().find(|path| context.root.is_file(path)) else { return Ok(()) };
+    let Some(path) = candidates
+        .into_iter()
+        .find(|path| context.root.is_file(path))
+    else {
+        return Ok(());
+    };
     let text = context.root.text(&path).unwrap_or_default();
     let wanted_by = text
         .lines()
@@ -30,7 +41,9 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
         .filter(|unit| !unit.contains('/'));
     for unit in wanted_by {
         let link = format!("/etc/systemd/system/{unit}.wants/{UNIT}");
-        context.recorder.symlink(&link, &path, "the guest agent answers the host")?;
+        context
+            .recorder
+            .symlink(&link, &path, "the guest agent answers the host")?;
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ pub(crate) fn applies(context: &Context<'_>) -> bool {
 }
 
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
-    let drivers: Vec<&str> = DRIVERS.into_iter().filter(|name| as_module(context, name)).collect();
+    let drivers: Vec<&str> = DRIVERS
+        .into_iter()
+        .filter(|name| as_module(context, name))
+        .collect();
     if drivers.is_empty() {
         return Ok(());
     }
@@ -20,17 +23,30 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
         "initramfs-tools" => initramfs_tools(context, &drivers)?,
         "dracut" => {
             // Blanks inside the quotes are part of the format (dracut.conf(5)).
-            let text = format!("# Written by v2v: {WHY}.\nadd_drivers+=\" {} \"\n", drivers.join(" "));
-            context.recorder.write("/etc/dracut.conf.d/v2v-virtio.conf", text.as_bytes(), WHY)?;
+            let text = format!(
+                "# Written by v2v: {WHY}.\nadd_drivers+=\" {} \"\n",
+                drivers.join(" ")
+            );
+            context
+                .recorder
+                .write("/etc/dracut.conf.d/v2v-virtio.conf", text.as_bytes(), WHY)?;
         }
         "mkinitcpio" => {
-            context.recorder.edit("/etc/mkinitcpio.conf", WHY, |text| mkinitcpio(text, &drivers))?;
+            context.recorder.edit("/etc/mkinitcpio.conf", WHY, |text| {
+                mkinitcpio(text, &drivers)
+            })?;
         }
         "mkinitfs" => {
-            context.recorder.edit("/etc/mkinitfs/mkinitfs.conf", WHY, mkinitfs)?;
+            context
+                .recorder
+                .edit("/etc/mkinitfs/mkinitfs.conf", WHY, mkinitfs)?;
         }
         "mkinitrd" => {
-            context.recorder.edit("/etc/sysconfig/kernel", WHY, |text| mkinitrd(text, &drivers))?;
+            context
+                .recorder
+                .edit("/etc/sysconfig/kernel", WHY, |text| {
+                    mkinitrd(text, &drivers)
+                })?;
         }
         _ => {}
     }
@@ -39,28 +55,43 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
 
 /// A module of at least one kernel: naming a built-in driver makes some generators fail.
 fn as_module(context: &Context<'_>, name: &str) -> bool {
-    context.modules.values().any(|modules| modules.has(name) && !modules.is_builtin(name))
+    context
+        .modules
+        .values()
+        .any(|modules| modules.has(name) && !modules.is_builtin(name))
 }
 
 /// /etc/initramfs-tools/modules: a module a line; comments stay.
 fn initramfs_tools(context: &mut Context<'_>, drivers: &[&str]) -> Result<()> {
     let path = "/etc/initramfs-tools/modules";
     if !context.root.is_file(path) {
-        context.recorder.write(path, format!("{}\n", drivers.join("\n")).as_bytes(), WHY)?;
+        context
+            .recorder
+            .write(path, format!("{}\n", drivers.join("\n")).as_bytes(), WHY)?;
         return Ok(());
     }
-    context.recorder.edit(path, WHY, |text| append_modules(text, drivers))?;
+    context
+        .recorder
+        .edit(path, WHY, |text| append_modules(text, drivers))?;
     Ok(())
 }
 
 /// Appends the names that are no line's first word yet.
 pub(crate) fn append_modules(text: &str, drivers: &[&str]) -> Option<String> {
-    let have = |name: &&&str| !text.lines().any(|line| line.split_whitespace().next() == Some(**name));
+    let have = |name: &&&str| {
+        !text
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(**name))
+    };
     let missing: Vec<&str> = drivers.iter().filter(have).copied().collect();
     if missing.is_empty() {
         return None;
     }
-    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let newline = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     Some(format!("{text}{newline}{}\n", missing.join("\n")))
 }
 
@@ -84,10 +115,19 @@ fn add_to_list(text: &str, key: &str, words: &[&str]) -> Option<String> {
     let lines: Vec<String> = text
         .split_inclusive('\n')
         .map(|line| {
-            let Some(value) = line.strip_prefix(key) else { return line.to_owned() };
+            let Some(value) = line.strip_prefix(key) else {
+                return line.to_owned();
+            };
             let is_quote = |c: char| matches!(c, '(' | ')' | '"' | '\'' | ' ' | '\t' | '\n');
-            let have: Vec<&str> = value.split(is_quote).filter(|word| !word.is_empty()).collect();
-            let missing: Vec<&str> = words.iter().filter(|word| !have.contains(word)).copied().collect();
+            let have: Vec<&str> = value
+                .split(is_quote)
+                .filter(|word| !word.is_empty())
+                .collect();
+            let missing: Vec<&str> = words
+                .iter()
+                .filter(|word| !have.contains(word))
+                .copied()
+                .collect();
             let close = value.trim_end().rfind([')', '"', '\'']);
             match close {
                 Some(at) if !missing.is_empty() => {
@@ -109,10 +149,22 @@ mod tests {
 
     #[test]
     fn lists_grow_by_what_they_lack() {
-        assert_eq!(mkinitcpio("MODULES=()\n", &["virtio_blk"]).as_deref(), Some("MODULES=(virtio_blk)\n"));
-        assert_eq!(mkinitcpio("MODULES=\"ext4\"\n", &["a", "b"]).as_deref(), Some("MODULES=\"ext4 a b\"\n"));
+        assert_eq!(
+            mkinitcpio("MODULES=()\n", &["virtio_blk"]).as_deref(),
+            Some("MODULES=(virtio_blk)\n")
+        );
+        assert_eq!(
+            mkinitcpio("MODULES=\"ext4\"\n", &["a", "b"]).as_deref(),
+            Some("MODULES=\"ext4 a b\"\n")
+        );
         assert_eq!(mkinitfs("features=\"base virtio\"\n"), None);
-        assert_eq!(append_modules("# c\nlp", &["lp", "virtio_pci"]).as_deref(), Some("# c\nlp\nvirtio_pci\n"));
-        assert_eq!(append_modules("lp\nvirtio_pci x=1\n", &["lp", "virtio_pci"]), None);
+        assert_eq!(
+            append_modules("# c\nlp", &["lp", "virtio_pci"]).as_deref(),
+            Some("# c\nlp\nvirtio_pci\n")
+        );
+        assert_eq!(
+            append_modules("lp\nvirtio_pci x=1\n", &["lp", "virtio_pci"]),
+            None
+        );
     }
 }

@@ -20,6 +20,8 @@ use crate::linux::convert::Context;
 pub(crate) struct Step {
     /// Name in the report and on the screen.
     pub(crate) name: &'static str,
+    /// Without it the guest may not start: its failure fails the conversion. The failure of another is a warning.
+    pub(crate) essential: bool,
     /// Whether there is anything for it in this guest.
     pub(crate) applies: fn(&Context<'_>) -> bool,
     /// Does it.
@@ -28,16 +30,66 @@ pub(crate) struct Step {
 
 /// All steps in order.
 pub(crate) const STEPS: [Step; 10] = [
-    Step { name: "initramfs", applies: initramfs::applies, apply: initramfs::apply },
-    Step { name: "keep-drivers", applies: keep_drivers::applies, apply: keep_drivers::apply },
-    Step { name: "device-names", applies: always, apply: device_names::apply },
-    Step { name: "uefi-fallback", applies: uefi::applies, apply: uefi::apply },
-    Step { name: "network", applies: always, apply: network::apply },
-    Step { name: "hypervisor-tools", applies: always, apply: tools::apply },
-    Step { name: "guest-agent", applies: guest_agent::applies, apply: guest_agent::apply },
-    Step { name: "console", applies: always, apply: console::apply },
-    Step { name: "caches", applies: always, apply: caches::apply },
-    Step { name: "selinux", applies: selinux::applies, apply: selinux::apply },
+    Step {
+        name: "initramfs",
+        essential: true,
+        applies: initramfs::applies,
+        apply: initramfs::apply,
+    },
+    Step {
+        name: "keep-drivers",
+        essential: false,
+        applies: keep_drivers::applies,
+        apply: keep_drivers::apply,
+    },
+    Step {
+        name: "device-names",
+        essential: true,
+        applies: always,
+        apply: device_names::apply,
+    },
+    Step {
+        name: "uefi-fallback",
+        essential: true,
+        applies: uefi::applies,
+        apply: uefi::apply,
+    },
+    Step {
+        name: "network",
+        essential: false,
+        applies: always,
+        apply: network::apply,
+    },
+    Step {
+        name: "hypervisor-tools",
+        essential: false,
+        applies: always,
+        apply: tools::apply,
+    },
+    Step {
+        name: "guest-agent",
+        essential: false,
+        applies: guest_agent::applies,
+        apply: guest_agent::apply,
+    },
+    Step {
+        name: "console",
+        essential: false,
+        applies: always,
+        apply: console::apply,
+    },
+    Step {
+        name: "caches",
+        essential: false,
+        applies: always,
+        apply: caches::apply,
+    },
+    Step {
+        name: "selinux",
+        essential: false,
+        applies: selinux::applies,
+        apply: selinux::apply,
+    },
 ];
 
 fn always(_: &Context<'_>) -> bool {

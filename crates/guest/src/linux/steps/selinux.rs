@@ -14,8 +14,19 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     if context.root.exists(MARK) {
         return Ok(());
     }
-    let first = context.recorder.unlabelled().first().cloned().unwrap_or_default();
-    context.recorder.write(MARK, b"", &format!("{first} and others could not be given an SELinux label"))?;
-    context.recorder.warn("the guest relabels its files at the first boot, and reboots once");
+    let first = context
+        .recorder
+        .unlabelled()
+        .first()
+        .cloned()
+        .unwrap_or_default();
+    context.recorder.write(
+        MARK,
+        b"",
+        &format!("{first} and others could not be given an SELinux label"),
+    )?;
+    context
+        .recorder
+        .warn("the guest relabels its files at the first boot, and reboots once");
     Ok(())
 }

@@ -9,17 +9,37 @@ use crate::root::{Kind, join};
 /// Units and init scripts, without suffix, by hypervisor.
 const SERVICES: [&str; 27] = [
     // VMware
-    "open-vm-tools", "vmtoolsd", "vgauth", "vgauthd", "vmware-tools", "vmware-tools-thinprint", "vmware-vmblock-fuse",
-    "run-vmblock\\x2dfuse", "open-vm-tools-vmblock",
+    "open-vm-tools",
+    "vmtoolsd",
+    "vgauth",
+    "vgauthd",
+    "vmware-tools",
+    "vmware-tools-thinprint",
+    "vmware-vmblock-fuse",
+    "run-vmblock\\x2dfuse",
+    "open-vm-tools-vmblock",
     // VirtualBox
-    "vboxadd", "vboxadd-service", "vboxadd-x11", "vboxservice", "virtualbox-guest-utils", "vboxclient",
+    "vboxadd",
+    "vboxadd-service",
+    "vboxadd-x11",
+    "vboxservice",
+    "virtualbox-guest-utils",
+    "vboxclient",
     // Hyper-V
-    "hv-kvp-daemon", "hv-vss-daemon", "hv-fcopy-daemon", "hypervkvpd", "hypervvssd", "hypervfcopyd",
+    "hv-kvp-daemon",
+    "hv-vss-daemon",
+    "hv-fcopy-daemon",
+    "hypervkvpd",
+    "hypervvssd",
+    "hypervfcopyd",
     "hv-fcopy-uio-daemon",
     // Xen
-    "xe-linux-distribution", "xe-daemon", "xendomains",
+    "xe-linux-distribution",
+    "xe-daemon",
+    "xendomains",
     // Parallels
-    "prltoolsd", "prltools",
+    "prltoolsd",
+    "prltools",
 ];
 const SUFFIXES: [&str; 4] = [".service", ".mount", ".socket", ".path"];
 const WHY: &str = "belongs to another hypervisor's guest tools";
@@ -33,7 +53,10 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
 }
 
 fn is_tool(unit: &str) -> bool {
-    let stem = SUFFIXES.iter().find_map(|suffix| unit.strip_suffix(suffix)).unwrap_or(unit);
+    let stem = SUFFIXES
+        .iter()
+        .find_map(|suffix| unit.strip_suffix(suffix))
+        .unwrap_or(unit);
     SERVICES.contains(&stem)
 }
 
@@ -62,7 +85,12 @@ fn systemd(context: &mut Context<'_>) -> Result<()> {
         }
     }
     for lib in ["/lib/systemd/system", "/usr/lib/systemd/system"] {
-        for dir in context.root.names(lib).into_iter().filter(|name| is_dependency_dir(name)) {
+        for dir in context
+            .root
+            .names(lib)
+            .into_iter()
+            .filter(|name| is_dependency_dir(name))
+        {
             for name in context.root.names(&join(lib, &dir)) {
                 let own = join(etc, &name);
                 if is_tool(&name) && context.root.link_meta(&own).is_err() {
@@ -86,17 +114,32 @@ fn link_target(context: &Context<'_>, path: &str) -> String {
 /// `S20vboxadd` becomes `K80vboxadd`, as update-rc.d(8) does.
 fn sysv(context: &mut Context<'_>) -> Result<()> {
     for level in ["0", "1", "2", "3", "4", "5", "6", "S"] {
-        for dir in [format!("/etc/rc{level}.d"), format!("/etc/rc.d/rc{level}.d")] {
-            let is_own_dir = context.root.link_meta(&dir).is_ok_and(|meta| meta.kind == Kind::Dir);
+        for dir in [
+            format!("/etc/rc{level}.d"),
+            format!("/etc/rc.d/rc{level}.d"),
+        ] {
+            let is_own_dir = context
+                .root
+                .link_meta(&dir)
+                .is_ok_and(|meta| meta.kind == Kind::Dir);
             if !is_own_dir || dir.contains("rcS") {
                 continue;
             }
             for name in context.root.names(&dir) {
-                let Some(rest) = name.strip_prefix('S') else { continue };
-                let Some((number, service)) = rest.split_at_checked(2) else { continue };
-                let Ok(number) = number.parse::<u8>() else { continue };
+                let Some(rest) = name.strip_prefix('S') else {
+                    continue;
+                };
+                let Some((number, service)) = rest.split_at_checked(2) else {
+                    continue;
+                };
+                let Ok(number) = number.parse::<u8>() else {
+                    continue;
+                };
                 if is_tool(service) {
-                    let killed = format!("{dir}/K{:02}{service}", 100u8.saturating_sub(number).min(99));
+                    let killed = format!(
+                        "{dir}/K{:02}{service}",
+                        100u8.saturating_sub(number).min(99)
+                    );
                     context.recorder.rename(&join(&dir, &name), &killed, WHY)?;
                 }
             }
@@ -112,7 +155,9 @@ fn upstart(context: &mut Context<'_>) -> Result<()> {
     }
     for name in context.root.names("/etc/init") {
         if let Some(job) = name.strip_suffix(".conf").filter(|job| is_tool(job)) {
-            context.recorder.write(&format!("/etc/init/{job}.override"), b"manual\n", WHY)?;
+            context
+                .recorder
+                .write(&format!("/etc/init/{job}.override"), b"manual\n", WHY)?;
         }
     }
     Ok(())
@@ -131,5 +176,7 @@ fn advise(context: &mut Context<'_>) {
         "pacman" => format!("pacman -R {list}"),
         _ => format!("remove {list}"),
     };
-    context.recorder.warn(format!("guest tools of another hypervisor are disabled; to remove them: {command}"));
+    context.recorder.warn(format!(
+        "guest tools of another hypervisor are disabled; to remove them: {command}"
+    ));
 }

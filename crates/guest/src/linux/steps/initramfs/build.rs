@@ -20,14 +20,24 @@ use crate::{Error, ErrorKind, Result};
 
 /// What the root disk and the network on virtio need; what a kernel does not have is left out.
 const WANTED: [&str; 7] = [
-    "virtio", "virtio_ring", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net",
+    "virtio",
+    "virtio_ring",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "virtio_net",
 ];
 /// Loaded by name, as the second belt beside udev's modalias.
 const FORCED: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod"];
 /// Modules of one initramfs, unpacked for depmod, are at most this many bytes together.
 const EXTRACT_MAX: u64 = 512 << 20;
 /// Lists that depmod reads and does not write (depmod(8)).
-const DEPMOD_INPUTS: [&str; 3] = ["modules.order", "modules.builtin", "modules.builtin.modinfo"];
+const DEPMOD_INPUTS: [&str; 3] = [
+    "modules.order",
+    "modules.builtin",
+    "modules.builtin.modinfo",
+];
 
 /// The archive to append, not packed; `None` when nothing is missing.
 pub(super) fn archive(
@@ -37,7 +47,11 @@ pub(super) fn archive(
     contents: &Contents,
     needs_modules: bool,
 ) -> Result<Option<Vec<u8>>> {
-    let existing = contents.dirs.iter().chain(contents.top_links.keys()).cloned();
+    let existing = contents
+        .dirs
+        .iter()
+        .chain(contents.top_links.keys())
+        .cloned();
     let mut builder = Builder::with_existing(existing);
     let mut has_net = contents.modules_of(kver).contains("virtio_net");
     if needs_modules {
@@ -45,7 +59,10 @@ pub(super) fn archive(
         add_forced(contents, &mut builder, &forced(context, kver));
         has_net = true;
     }
-    let builtin_net = context.modules.get(kver).is_some_and(|modules| modules.is_builtin("virtio_net"));
+    let builtin_net = context
+        .modules
+        .get(kver)
+        .is_some_and(|modules| modules.is_builtin("virtio_net"));
     if contents.renames_nics && (has_net || builtin_net) {
         for (path, text) in context.network.link_files() {
             let inside = path.trim_start_matches('/').to_owned();
@@ -53,24 +70,51 @@ pub(super) fn archive(
         }
     }
     add_renamed(context, contents, &mut builder);
-    if contents.kept.contains_key("etc/lvm/devices/system.devices") && !contents.kept.contains_key("etc/lvm/lvmlocal.conf") {
+    if contents.kept.contains_key("etc/lvm/devices/system.devices")
+        && !contents.kept.contains_key("etc/lvm/lvmlocal.conf")
+    {
         // A file cannot be removed by appending; this makes LVM ignore it (lvm.conf(5), devices/use_devicesfile).
-        add_changed(contents, &mut builder, "etc/lvm/lvmlocal.conf", b"devices {\n\tuse_devicesfile=0\n}\n".to_vec());
+        add_changed(
+            contents,
+            &mut builder,
+            "etc/lvm/lvmlocal.conf",
+            b"devices {\n\tuse_devicesfile=0\n}\n".to_vec(),
+        );
     }
-    Ok(if builder.is_empty() { None } else { Some(builder.finish()) })
+    Ok(if builder.is_empty() {
+        None
+    } else {
+        Some(builder.finish())
+    })
 }
 
 fn forced(context: &Context<'_>, kver: &str) -> Vec<&'static str> {
     let modules = context.modules.get(kver);
-    FORCED.into_iter().filter(|name| modules.is_some_and(|m| m.has(name) && !m.is_builtin(name))).collect()
+    FORCED
+        .into_iter()
+        .filter(|name| modules.is_some_and(|m| m.has(name) && !m.is_builtin(name)))
+        .collect()
 }
 
 /// Packs it as the kernel can surely read it: gzip when it says so, plain otherwise.
-pub(super) fn pack(context: &Context<'_>, kver: &str, contents: &Contents, cpio: Vec<u8>, initrd: &str) -> Result<Vec<u8>> {
-    let config = context.root.text(&format!("/boot/config-{kver}")).unwrap_or_default();
+pub(super) fn pack(
+    context: &Context<'_>,
+    kver: &str,
+    contents: &Contents,
+    cpio: Vec<u8>,
+    initrd: &str,
+) -> Result<Vec<u8>> {
+    let config = context
+        .root
+        .text(&format!("/boot/config-{kver}"))
+        .unwrap_or_default();
     let says_so = config.lines().any(|line| line.trim() == "CONFIG_RD_GZIP=y");
     let proven = super::main_compression(contents) == Compression::Gzip;
-    if says_so || proven { gzip(&cpio).map_err(|error| initrd_error(initrd, error)) } else { Ok(cpio) }
+    if says_so || proven {
+        gzip(&cpio).map_err(|error| initrd_error(initrd, error))
+    } else {
+        Ok(cpio)
+    }
 }
 
 /// Adds a file unless the initramfs has it with this content already.
@@ -84,16 +128,29 @@ fn add_changed(contents: &Contents, builder: &mut Builder, path: &str, content: 
 fn add_forced(contents: &Contents, builder: &mut Builder, names: &[&str]) {
     match contents.generator {
         Generator::InitramfsTools => {
-            let old = from_bytes(contents.kept.get("conf/modules").map_or(&[][..], Vec::as_slice));
+            let old = from_bytes(
+                contents
+                    .kept
+                    .get("conf/modules")
+                    .map_or(&[][..], Vec::as_slice),
+            );
             if let Some(new) = append_modules(&old, names) {
                 builder.file("conf/modules", &to_bytes(&new));
             }
         }
         Generator::Dracut => {
             // dracut.cmdline(7): loaded before udev is triggered.
-            let args: Vec<String> = names.iter().map(|name| format!("rd.driver.pre={name}")).collect();
+            let args: Vec<String> = names
+                .iter()
+                .map(|name| format!("rd.driver.pre={name}"))
+                .collect();
             let text = format!("{}\n", args.join(" "));
-            add_changed(contents, builder, "etc/cmdline.d/99-v2v-virtio.conf", text.into_bytes());
+            add_changed(
+                contents,
+                builder,
+                "etc/cmdline.d/99-v2v-virtio.conf",
+                text.into_bytes(),
+            );
         }
         Generator::Mkinitcpio | Generator::Mkinitfs | Generator::Unknown => {}
     }
@@ -106,13 +163,15 @@ fn add_renamed(context: &Context<'_>, contents: &Contents, builder: &mut Builder
     for (path, content) in &contents.kept {
         let text = from_bytes(content);
         let new = match path.as_str() {
-            "cryptroot/crypttab" | "etc/crypttab" => {
-                crypttab(&text, |spec| devices.stable(spec, Some("crypto_LUKS"), Form::TagOrPath, prefix))
-            }
+            "cryptroot/crypttab" | "etc/crypttab" => crypttab(&text, |spec| {
+                devices.stable(spec, Some("crypto_LUKS"), Form::TagOrPath, prefix)
+            }),
             "etc/fstab" => fstab::rewrite_specs(&text, |entry| {
                 devices.stable(&entry.spec, Some(&entry.fs_type), Form::Tag, prefix)
             }),
-            _ if path.starts_with("conf/") && path != "conf/modules" => edit_lines(&text, |line| !line.starts_with('#'), token),
+            _ if path.starts_with("conf/") && path != "conf/modules" => {
+                edit_lines(&text, |line| !line.starts_with('#'), token)
+            }
             _ if path.starts_with("etc/cmdline.d/") => edit_lines(&text, |_| true, token),
             _ => None,
         };
@@ -123,25 +182,46 @@ fn add_renamed(context: &Context<'_>, contents: &Contents, builder: &mut Builder
 }
 
 /// Adds the missing modules and the lists of all modules together, made by our depmod in a scratch directory.
-fn add_modules(context: &Context<'_>, kver: &str, initrd: &str, contents: &Contents, builder: &mut Builder) -> Result<()> {
-    let Some(modules) = context.modules.get(kver) else { return Ok(()) };
+fn add_modules(
+    context: &Context<'_>,
+    kver: &str,
+    initrd: &str,
+    contents: &Contents,
+    builder: &mut Builder,
+) -> Result<()> {
+    let Some(modules) = context.modules.get(kver) else {
+        return Ok(());
+    };
     let io = |error: io::Error| Error::io("preparing a scratch directory for depmod", error);
-    let scratch = tempfile::Builder::new().prefix("v2v-depmod-").tempdir().map_err(io)?;
-    let tree = scratch.path().join("usr/lib/modules").join(safe_name(kver)?);
+    let scratch = tempfile::Builder::new()
+        .prefix("v2v-depmod-")
+        .tempdir()
+        .map_err(io)?;
+    let tree = scratch
+        .path()
+        .join("usr/lib/modules")
+        .join(safe_name(kver)?);
     std::fs::create_dir_all(&tree).map_err(io)?;
     // depmod of either persuasion finds the tree: /lib/modules or /usr/lib/modules.
     std::os::unix::fs::symlink("usr/lib", scratch.path().join("lib")).map_err(io)?;
     let inside = contents.module_dir(kver);
     extract_modules(context, initrd, &inside, &tree)?;
     let have = contents.modules_of(kver);
-    let names: Vec<&str> = WANTED.into_iter().filter(|name| modules.has(name)).collect();
+    let names: Vec<&str> = WANTED
+        .into_iter()
+        .filter(|name| modules.has(name))
+        .collect();
     for name in modules.closure(context.root, &names) {
-        let (Some(path), Some(relative)) = (modules.path(&name), modules.relative_path(&name)) else { continue };
+        let (Some(path), Some(relative)) = (modules.path(&name), modules.relative_path(&name))
+        else {
+            continue;
+        };
         if have.contains(&name) {
             continue;
         }
         let content = context.root.read(&path, MODULE_MAX)?;
-        put(&tree, relative, &mut content.as_slice()).map_err(|error| Error::io("copying the module", error).at(&path))?;
+        put(&tree, relative, &mut content.as_slice())
+            .map_err(|error| Error::io("copying the module", error).at(&path))?;
         builder.file(&format!("{inside}/{relative}"), &content);
     }
     for input in DEPMOD_INPUTS {
@@ -151,7 +231,16 @@ fn add_modules(context: &Context<'_>, kver: &str, initrd: &str, contents: &Conte
     }
     let empty = scratch.path().join("depmod.d");
     std::fs::create_dir(&empty).map_err(io)?;
-    hostcmd::run("depmod", &["-C", &empty.to_string_lossy(), "-b", &scratch.path().to_string_lossy(), kver])?;
+    hostcmd::run(
+        "depmod",
+        &[
+            "-C",
+            &empty.to_string_lossy(),
+            "-b",
+            &scratch.path().to_string_lossy(),
+            kver,
+        ],
+    )?;
     for (name, content) in lists(&tree).map_err(io)? {
         builder.file(&format!("{inside}/{name}"), &content);
     }
@@ -165,13 +254,22 @@ fn lists(tree: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
     for entry in std::fs::read_dir(tree)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("modules.") && !DEPMOD_INPUTS.contains(&name.as_str()) && entry.file_type()?.is_file() {
+        if name.starts_with("modules.")
+            && !DEPMOD_INPUTS.contains(&name.as_str())
+            && entry.file_type()?.is_file()
+        {
             lists.insert(name, std::fs::read(entry.path())?);
         }
     }
-    let dep = lists.get("modules.dep").map(|dep| String::from_utf8_lossy(dep).into_owned()).unwrap_or_default();
+    let dep = lists
+        .get("modules.dep")
+        .map(|dep| String::from_utf8_lossy(dep).into_owned())
+        .unwrap_or_default();
     if !dep.contains("virtio") {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "our depmod cannot read this kernel's modules"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "our depmod cannot read this kernel's modules",
+        ));
     }
     Ok(lists)
 }
@@ -181,8 +279,13 @@ fn extract_modules(context: &Context<'_>, initrd: &str, inside: &str, tree: &Pat
     let mut left = EXTRACT_MAX;
     let mut over = false;
     let mut visit = |entry: &Entry, data: &mut dyn Read| {
-        let below = entry.name.strip_prefix(inside).and_then(|rest| rest.strip_prefix('/'));
-        let Some(below) = below.filter(|below| entry.mode & S_IFMT == S_IFREG && module_name(below).is_some()) else {
+        let below = entry
+            .name
+            .strip_prefix(inside)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let Some(below) =
+            below.filter(|below| entry.mode & S_IFMT == S_IFREG && module_name(below).is_some())
+        else {
             return Ok(());
         };
         match left.checked_sub(u64::from(entry.len)) {
@@ -201,7 +304,10 @@ fn extract_modules(context: &Context<'_>, initrd: &str, inside: &str, tree: &Pat
 
 /// Writes a file below the scratch tree; the name is the guest's, so it must be a plain one.
 fn put(tree: &Path, relative: &str, data: &mut dyn Read) -> io::Result<()> {
-    if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if relative
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."))
+    {
         let message = format!("expected a plain path of a module, found {relative:?}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
@@ -215,6 +321,13 @@ fn put(tree: &Path, relative: &str, data: &mut dyn Read) -> io::Result<()> {
 }
 
 fn safe_name(kver: &str) -> Result<&str> {
-    let plain = !kver.starts_with(['.', '-']) && kver.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    if plain && !kver.is_empty() { Ok(kver) } else { Err(Error::corrupt(format!("odd kernel version {kver:?}"))) }
+    let plain = !kver.starts_with(['.', '-'])
+        && kver
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if plain && !kver.is_empty() {
+        Ok(kver)
+    } else {
+        Err(Error::corrupt(format!("odd kernel version {kver:?}")))
+    }
 }

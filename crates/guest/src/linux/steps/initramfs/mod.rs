@@ -69,13 +69,22 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
             None => {
                 let modules = context.modules.get(&kernel.version);
                 let builtin = |name: &&str| modules.is_some_and(|modules| modules.is_builtin(name));
-                Plan::unchanged(&kernel.version, kernels::REQUIRED.iter().all(|name| builtin(&name)))
+                Plan::unchanged(&kernel.version, kernels::REQUIRED.iter().all(builtin))
             }
             Some(initrd) => match plan_one(context, &kernel.version, initrd) {
                 Ok(plan) => plan,
                 // A format that is not read here, or one broken file among many: other kernels may still do.
-                Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Corrupt | ErrorKind::Limit) => {
-                    let message = format!("initramfs of kernel {} left as it is: {}", kernel.version, error.chain());
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Unsupported | ErrorKind::Corrupt | ErrorKind::Limit
+                    ) =>
+                {
+                    let message = format!(
+                        "initramfs of kernel {} left as it is: {}",
+                        kernel.version,
+                        error.chain()
+                    );
                     context.recorder.warn(message);
                     Plan::unchanged(&kernel.version, false)
                 }
@@ -90,24 +99,36 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
 fn plan_one(context: &mut Context<'_>, kver: &str, path: &str) -> Result<Plan> {
     let initrd = context.root.resolve_last(path)?;
     let contents = initrd::contents(context.root, &initrd)?;
-    let Some(modules) = context.modules.get(kver) else { return Ok(Plan::unchanged(kver, false)) };
+    let Some(modules) = context.modules.get(kver) else {
+        return Ok(Plan::unchanged(kver, false));
+    };
     let missing = kernels::missing(context.root, modules, &contents, kver);
     let foreign = !contents.modules.is_empty() && !contents.modules.contains_key(kver);
     if foreign {
         let found: Vec<&str> = contents.modules.keys().map(String::as_str).collect();
-        let message = format!("{initrd} holds modules of {}, expected {kver}; left as it is", found.join(", "));
+        let message = format!(
+            "{initrd} holds modules of {}, expected {kver}; left as it is",
+            found.join(", ")
+        );
         context.recorder.warn(message);
         return Ok(Plan::unchanged(kver, false));
     }
     if missing.is_none() {
-        context.recorder.warn(format!("kernel {kver} has no virtio drivers: it cannot start from a virtio disk"));
+        context.recorder.warn(format!(
+            "kernel {kver} has no virtio drivers: it cannot start from a virtio disk"
+        ));
     }
     let needs_modules = missing.as_ref().is_some_and(|missing| !missing.is_empty());
     let cpio = build::archive(context, kver, &initrd, &contents, needs_modules)?;
     let ready = missing.is_some();
-    let Some(cpio) = cpio else { return Ok(Plan::unchanged(kver, ready)) };
+    let Some(cpio) = cpio else {
+        return Ok(Plan::unchanged(kver, ready));
+    };
     let archive = build::pack(context, kver, &contents, cpio, &initrd)?;
-    let lz4 = contents.segments.iter().any(|segment| segment.compression == Compression::Lz4);
+    let lz4 = contents
+        .segments
+        .iter()
+        .any(|segment| segment.compression == Compression::Lz4);
     let why = match missing {
         Some(missing) if !missing.is_empty() => format!("it lacked {}", missing.join(", ")),
         _ => "the names in it would be those of the old machine".to_owned(),
@@ -126,5 +147,8 @@ fn plan_one(context: &mut Context<'_>, kver: &str, path: &str) -> Result<Plan> {
 
 /// The main archive: the last part that is no microcode.
 fn main_compression(contents: &Contents) -> Compression {
-    contents.segments.last().map_or(Compression::None, |segment| segment.compression)
+    contents
+        .segments
+        .last()
+        .map_or(Compression::None, |segment| segment.compression)
 }

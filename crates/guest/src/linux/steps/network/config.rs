@@ -22,7 +22,10 @@ pub(crate) struct Configured {
 }
 
 const NETPLAN: [&str; 2] = ["/etc/netplan", "/lib/netplan"];
-const NM: [&str; 2] = ["/etc/NetworkManager/system-connections", "/usr/lib/NetworkManager/system-connections"];
+const NM: [&str; 2] = [
+    "/etc/NetworkManager/system-connections",
+    "/usr/lib/NetworkManager/system-connections",
+];
 const NETWORKD: &str = "/etc/systemd/network";
 const IFCFG: [&str; 2] = ["/etc/sysconfig/network-scripts", "/etc/sysconfig/network"];
 const INTERFACES: &str = "/etc/network/interfaces";
@@ -50,7 +53,12 @@ pub(super) fn read(root: &Root) -> Vec<Configured> {
 
 fn files(root: &Root, dirs: &[&str], suffixes: &[&str]) -> Vec<(String, String)> {
     dirs.iter()
-        .flat_map(|dir| root.names(dir).into_iter().map(|name| join(dir, &name)).collect::<Vec<_>>())
+        .flat_map(|dir| {
+            root.names(dir)
+                .into_iter()
+                .map(|name| join(dir, &name))
+                .collect::<Vec<_>>()
+        })
         .filter(|path| suffixes.iter().any(|suffix| path.ends_with(suffix)) && root.is_file(path))
         .filter_map(|path| Some((path.clone(), root.text(&path)?)))
         .collect()
@@ -58,7 +66,12 @@ fn files(root: &Root, dirs: &[&str], suffixes: &[&str]) -> Vec<(String, String)>
 
 fn add(found: &mut Vec<Configured>, file: &str, name: Option<String>, mac: Option<MacAddr>) {
     if name.is_some() || mac.is_some() {
-        found.push(Configured { name, mac, file: file.to_owned(), is_rule: false });
+        found.push(Configured {
+            name,
+            mac,
+            file: file.to_owned(),
+            is_rule: false,
+        });
     }
 }
 
@@ -70,15 +83,20 @@ fn ifupdown(root: &Root, path: &str, depth: usize, found: &mut Vec<Configured>) 
         let first = words.next().unwrap_or_default();
         match first {
             "source" | "source-directory" if depth < SOURCE_DEPTH_MAX => {
-                for file in words.flat_map(|pattern| sourced(root, path, pattern, first == "source")) {
+                for file in
+                    words.flat_map(|pattern| sourced(root, path, pattern, first == "source"))
+                {
                     ifupdown(root, &file, depth + 1, found);
                 }
             }
             "iface" => add_name(found, path, words.next()),
-            "auto" | "bond-slaves" | "slaves" | "bridge_ports" | "bridge-ports" | "vlan-raw-device" => {
+            "auto" | "bond-slaves" | "slaves" | "bridge_ports" | "bridge-ports"
+            | "vlan-raw-device" => {
                 words.for_each(|word| add_name(found, path, Some(word)));
             }
-            _ if first.starts_with("allow-") => words.for_each(|word| add_name(found, path, Some(word))),
+            _ if first.starts_with("allow-") => {
+                words.for_each(|word| add_name(found, path, Some(word)))
+            }
             _ => {}
         }
     }
@@ -94,17 +112,35 @@ fn add_name(found: &mut Vec<Configured>, file: &str, word: Option<&str>) {
 
 /// Files of a `source` pattern with `*` in its last component, or of a directory.
 fn sourced(root: &Root, from: &str, pattern: &str, is_pattern: bool) -> Vec<String> {
-    let dir_of = |path: &str| path.rsplit_once('/').map(|(dir, _)| dir.to_owned()).unwrap_or_default();
-    let absolute = if pattern.starts_with('/') { pattern.to_owned() } else { join(&dir_of(from), pattern) };
+    let dir_of = |path: &str| {
+        path.rsplit_once('/')
+            .map(|(dir, _)| dir.to_owned())
+            .unwrap_or_default()
+    };
+    let absolute = if pattern.starts_with('/') {
+        pattern.to_owned()
+    } else {
+        join(&dir_of(from), pattern)
+    };
     if !is_pattern {
-        return root.names(&absolute).iter().map(|name| join(&absolute, name)).collect();
+        return root
+            .names(&absolute)
+            .iter()
+            .map(|name| join(&absolute, name))
+            .collect();
     }
     let (dir, last) = absolute.rsplit_once('/').unwrap_or(("", &absolute));
     match last.split_once('*') {
         None => vec![absolute.clone()],
         Some((start, end)) => {
-            let fits = |name: &&String| name.starts_with(start) && name.ends_with(end) && !name.starts_with('.');
-            root.names(dir).iter().filter(fits).map(|name| join(dir, name)).collect()
+            let fits = |name: &&String| {
+                name.starts_with(start) && name.ends_with(end) && !name.starts_with('.')
+            };
+            root.names(dir)
+                .iter()
+                .filter(fits)
+                .map(|name| join(dir, name))
+                .collect()
         }
     }
 }
@@ -113,18 +149,28 @@ fn sourced(root: &Root, from: &str, pattern: &str, is_pattern: bool) -> Vec<Stri
 fn netplan(path: &str, text: &str, found: &mut Vec<Configured>) {
     let leaves = yaml::leaves(text);
     let below = |id: &str, key: &[&str]| {
-        let wanted: Vec<&str> = ["network", "ethernets", id].into_iter().chain(key.iter().copied()).collect();
-        leaves.iter().find(|leaf| leaf.path == wanted).map(|leaf| leaf.value.clone())
+        let wanted: Vec<&str> = ["network", "ethernets", id]
+            .into_iter()
+            .chain(key.iter().copied())
+            .collect();
+        leaves
+            .iter()
+            .find(|leaf| leaf.path == wanted)
+            .map(|leaf| leaf.value.clone())
     };
     for leaf in &leaves {
-        let [network, ethernets, id] = leaf.path.as_slice() else { continue };
+        let [network, ethernets, id] = leaf.path.as_slice() else {
+            continue;
+        };
         if network != "network" || ethernets != "ethernets" {
             continue;
         }
         let mac = below(id, &["match", "macaddress"]).and_then(|mac| mac.parse().ok());
         let matched = below(id, &["match"]).is_some();
         let name = below(id, &["set-name"]).or_else(|| below(id, &["match", "name"]));
-        let name = name.or_else(|| (!matched).then(|| id.clone())).filter(|name| !name.contains(['*', '?', '[']));
+        let name = name
+            .or_else(|| (!matched).then(|| id.clone()))
+            .filter(|name| !name.contains(['*', '?', '[']));
         add(found, path, name, mac);
     }
 }
@@ -136,39 +182,76 @@ fn network_manager(path: &str, text: &str, found: &mut Vec<Configured>) {
     if !matches!(kind.as_str(), "ethernet" | "802-3-ethernet") {
         return;
     }
-    let mac = ["ethernet", "802-3-ethernet"].iter().find_map(|section| ini::value(&pairs, section, "mac-address"));
-    add(found, path, ini::value(&pairs, "connection", "interface-name"), mac.and_then(|mac| mac.parse().ok()));
+    let mac = ["ethernet", "802-3-ethernet"]
+        .iter()
+        .find_map(|section| ini::value(&pairs, section, "mac-address"));
+    add(
+        found,
+        path,
+        ini::value(&pairs, "connection", "interface-name"),
+        mac.and_then(|mac| mac.parse().ok()),
+    );
 }
 
 /// systemd.network(5) and systemd.link(5): [Match] Name=, MACAddress=; [Link] Name= of a .link file.
 fn networkd(path: &str, text: &str, found: &mut Vec<Configured>) {
     let pairs = ini::pairs(text);
-    let mac = ["MACAddress", "PermanentMACAddress"].iter().find_map(|key| ini::value(&pairs, "Match", key));
+    let mac = ["MACAddress", "PermanentMACAddress"]
+        .iter()
+        .find_map(|key| ini::value(&pairs, "Match", key));
     let mac = mac.and_then(|mac| mac.split_whitespace().next()?.parse().ok());
     let link = path.ends_with(".link");
-    let names = if link { ini::value(&pairs, "Link", "Name") } else { ini::value(&pairs, "Match", "Name") };
+    let names = if link {
+        ini::value(&pairs, "Link", "Name")
+    } else {
+        ini::value(&pairs, "Match", "Name")
+    };
     let names = names.unwrap_or_default();
-    let plain: Vec<&str> = names.split_whitespace().filter(|name| !name.contains(['*', '?', '[', '!'])).collect();
+    let plain: Vec<&str> = names
+        .split_whitespace()
+        .filter(|name| !name.contains(['*', '?', '[', '!']))
+        .collect();
     match (plain.as_slice(), link) {
         // Our own .link files of an earlier run are no configuration.
         (_, true) if path.contains("/10-v2v-") => {}
         ([], _) => add(found, path, None, mac),
         ([one], _) => add(found, path, Some((*one).to_owned()), mac),
-        (many, _) => many.iter().for_each(|name| add(found, path, Some((*name).to_owned()), None)),
+        (many, _) => many
+            .iter()
+            .for_each(|name| add(found, path, Some((*name).to_owned()), None)),
     }
 }
 
 /// ifcfg files of Red Hat (DEVICE=, HWADDR=) and SUSE (the name in the file's name).
 fn ifcfg(path: &str, text: &str, found: &mut Vec<Configured>) {
-    let Some(suffix) = path.rsplit('/').next().and_then(|file| file.strip_prefix("ifcfg-")) else { return };
-    if suffix == "lo" || suffix.ends_with(".bak") || suffix.ends_with('~') || suffix.contains(".rpm") {
+    let Some(suffix) = path
+        .rsplit('/')
+        .next()
+        .and_then(|file| file.strip_prefix("ifcfg-"))
+    else {
+        return;
+    };
+    if suffix == "lo"
+        || suffix.ends_with(".bak")
+        || suffix.ends_with('~')
+        || suffix.contains(".rpm")
+    {
         return;
     }
     let pairs = ini::pairs(text);
     let device = ini::value(&pairs, "", "DEVICE").filter(|name| !name.is_empty());
-    let suse = path.starts_with("/etc/sysconfig/network/").then(|| suffix.to_owned());
-    let name = device.or(suse).filter(|name| super::names::is_physical(name));
-    add(found, path, name, ini::value(&pairs, "", "HWADDR").and_then(|mac| mac.parse().ok()));
+    let suse = path
+        .starts_with("/etc/sysconfig/network/")
+        .then(|| suffix.to_owned());
+    let name = device
+        .or(suse)
+        .filter(|name| super::names::is_physical(name));
+    add(
+        found,
+        path,
+        name,
+        ini::value(&pairs, "", "HWADDR").and_then(|mac| mac.parse().ok()),
+    );
 }
 
 /// MACs that tie configuration to adapters which are gone: removed where the name remains, replaced where exactly one
@@ -186,22 +269,40 @@ pub(super) fn clean(context: &mut Context<'_>, macs: &[MacAddr]) -> Result<()> {
         let is_old = |value: &str| value.parse::<MacAddr>().is_ok_and(|mac| mac == old);
         let why = "tied to an adapter that this machine does not have";
         let by_name = entry.name.as_deref().and_then(|name| {
-            context.network.names.iter().find(|(_, have)| have == name).map(|(mac, _)| *mac)
+            context
+                .network
+                .names
+                .iter()
+                .find(|(_, have)| have == name)
+                .map(|(mac, _)| *mac)
         });
-        let only = if let ([mac], 1) = (macs, stale.len()) { Some(*mac) } else { None };
+        let only = if let ([mac], 1) = (macs, stale.len()) {
+            Some(*mac)
+        } else {
+            None
+        };
         match by_name.or(only) {
             Some(new) => {
                 let (from, to) = (old.to_string(), new.to_string());
-                context.recorder.edit(&entry.file, why, |text| replace_mac(text, &from, &to))?;
+                context
+                    .recorder
+                    .edit(&entry.file, why, |text| replace_mac(text, &from, &to))?;
             }
             None if entry.file.contains("ifcfg-") => {
-                context.recorder.edit(&entry.file, why, |text| ini::comment_out(text, "HWADDR", is_old))?;
+                context.recorder.edit(&entry.file, why, |text| {
+                    ini::comment_out(text, "HWADDR", is_old)
+                })?;
             }
             None if entry.file.contains("NetworkManager") && entry.name.is_some() => {
-                context.recorder.edit(&entry.file, why, |text| ini::comment_out(text, "mac-address", is_old))?;
+                context.recorder.edit(&entry.file, why, |text| {
+                    ini::comment_out(text, "mac-address", is_old)
+                })?;
             }
             None => {
-                let message = format!("{} is tied to the MAC {old}, which no adapter has; left as it is", entry.file);
+                let message = format!(
+                    "{} is tied to the MAC {old}, which no adapter has; left as it is",
+                    entry.file
+                );
                 context.recorder.warn(message);
             }
         }

@@ -15,12 +15,19 @@ pub(super) fn pairs(text: &str) -> Vec<Pair<'_>> {
     let mut section = "";
     let mut found = Vec::new();
     for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             section = name;
         } else if let Some((key, value)) = line.split_once('=')
             && !line.starts_with(['#', ';'])
         {
-            found.push(Pair { section, key: key.trim(), value: unquote(value) });
+            found.push(Pair {
+                section,
+                key: key.trim(),
+                value: unquote(value),
+            });
         }
     }
     found
@@ -28,18 +35,32 @@ pub(super) fn pairs(text: &str) -> Vec<Pair<'_>> {
 
 /// The last value of a key in a section.
 pub(super) fn value(pairs: &[Pair<'_>], section: &str, key: &str) -> Option<String> {
-    pairs.iter().rfind(|pair| pair.section == section && pair.key == key).map(|pair| pair.value.clone())
+    pairs
+        .iter()
+        .rfind(|pair| pair.section == section && pair.key == key)
+        .map(|pair| pair.value.clone())
 }
 
 /// Comments out the lines of this key whose value `is_stale`; `None` when there is none.
-pub(super) fn comment_out(text: &str, key: &str, is_stale: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) fn comment_out(
+    text: &str,
+    key: &str,
+    is_stale: impl Fn(&str) -> bool,
+) -> Option<String> {
     let mut changed = false;
     let lines: Vec<String> = text
         .split_inclusive('\n')
         .map(|line| {
-            let stale = line.trim().split_once('=').is_some_and(|(have, value)| have.trim() == key && is_stale(&unquote(value)));
+            let stale = line
+                .trim()
+                .split_once('=')
+                .is_some_and(|(have, value)| have.trim() == key && is_stale(&unquote(value)));
             changed |= stale;
-            if stale { format!("# v2v: {line}") } else { line.to_owned() }
+            if stale {
+                format!("# v2v: {line}")
+            } else {
+                line.to_owned()
+            }
         })
         .collect();
     changed.then(|| lines.concat())

@@ -19,7 +19,8 @@ use crate::{Result, Root};
 
 pub(crate) use config::Configured;
 
-const WHY: &str = "the configuration goes by this interface name, the new machine's slots would give another";
+const WHY: &str =
+    "the configuration goes by this interface name, the new machine's slots would give another";
 
 /// Name by MAC, and what was found on the way.
 #[derive(Clone, Debug, Default)]
@@ -40,13 +41,21 @@ impl Plan {
         if !self.uses_links {
             return Vec::new();
         }
-        let file = |(mac, name): &(MacAddr, String)| (format!("/etc/systemd/network/10-v2v-{name}.link"), link(*mac, name));
+        let file = |(mac, name): &(MacAddr, String)| {
+            (
+                format!("/etc/systemd/network/10-v2v-{name}.link"),
+                link(*mac, name),
+            )
+        };
         self.names.iter().map(file).collect()
     }
 
     /// The name that the adapter keeps.
     pub(crate) fn name_of(&self, mac: MacAddr) -> Option<&str> {
-        self.names.iter().find(|(have, _)| *have == mac).map(|(_, name)| name.as_str())
+        self.names
+            .iter()
+            .find(|(have, _)| *have == mac)
+            .map(|(_, name)| name.as_str())
     }
 }
 
@@ -63,7 +72,10 @@ pub(crate) fn plan(context: &Context<'_>) -> Plan {
     let root = context.root;
     let mut configured = config::read(root);
     configured.extend(persistent::read(root));
-    let mut plan = Plan { uses_links: uses_links(root), ..Plan::default() };
+    let mut plan = Plan {
+        uses_links: uses_links(root),
+        ..Plan::default()
+    };
     let assigned = names::assign(&context.options.nics, &configured);
     plan.names = assigned.names;
     plan.warnings = assigned.warnings;
@@ -73,11 +85,16 @@ pub(crate) fn plan(context: &Context<'_>) -> Plan {
 
 /// systemd's udev has the rule that applies .link files; Red Hat 7 has it under an older name.
 fn uses_links(root: &Root) -> bool {
-    ["/lib/udev/rules.d", "/usr/lib/udev/rules.d"].iter().any(|dir| {
-        ["80-net-setup-link.rules", "80-net-name-slot.rules"].iter().any(|name| {
-            root.text(&join(dir, name)).is_some_and(|text| text.contains("net_setup_link"))
+    ["/lib/udev/rules.d", "/usr/lib/udev/rules.d"]
+        .iter()
+        .any(|dir| {
+            ["80-net-setup-link.rules", "80-net-name-slot.rules"]
+                .iter()
+                .any(|name| {
+                    root.text(&join(dir, name))
+                        .is_some_and(|text| text.contains("net_setup_link"))
+                })
         })
-    })
 }
 
 pub(crate) fn macs(options: &ConvertOptions) -> Vec<MacAddr> {

@@ -8,7 +8,10 @@ use crate::{Result, Root};
 
 use super::config::Configured;
 
-const RULES: [&str; 2] = ["/etc/udev/rules.d/70-persistent-net.rules", "/etc/udev/rules.d/z25_persistent-net.rules"];
+const RULES: [&str; 2] = [
+    "/etc/udev/rules.d/70-persistent-net.rules",
+    "/etc/udev/rules.d/z25_persistent-net.rules",
+];
 
 /// What the rules say.
 pub(super) fn read(root: &Root) -> Vec<Configured> {
@@ -17,7 +20,12 @@ pub(super) fn read(root: &Root) -> Vec<Configured> {
         let text = root.text(path).unwrap_or_default();
         for line in text.lines() {
             if let Some((mac, name)) = rule(line) {
-                found.push(Configured { name: Some(name), mac: Some(mac), file: path.to_owned(), is_rule: true });
+                found.push(Configured {
+                    name: Some(name),
+                    mac: Some(mac),
+                    file: path.to_owned(),
+                    is_rule: true,
+                });
             }
         }
     }
@@ -32,22 +40,33 @@ fn rule(line: &str) -> Option<(MacAddr, String)> {
     }
     let quoted = |key: &str| line.split_once(key)?.1.split('"').next().map(str::to_owned);
     let mac = quoted("{address}==\"")?.parse().ok()?;
-    Some((mac, quoted(", NAME=\"").or_else(|| quoted(",NAME=\"")).or_else(|| quoted(" NAME=\""))?))
+    Some((
+        mac,
+        quoted(", NAME=\"")
+            .or_else(|| quoted(",NAME=\""))
+            .or_else(|| quoted(" NAME=\""))?,
+    ))
 }
 
 /// Drops rules of adapters that are gone, and gives a guest without .link files a rule for each name.
 pub(super) fn clean(context: &mut Context<'_>, macs: &[MacAddr]) -> Result<()> {
     let names = context.network.names.clone();
     for path in RULES {
-        context.recorder.edit(path, "names adapters that this machine does not have", |text| {
-            let new = drop_stale(text, macs, &names);
-            (new != text).then_some(new)
-        })?;
+        context.recorder.edit(
+            path,
+            "names adapters that this machine does not have",
+            |text| {
+                let new = drop_stale(text, macs, &names);
+                (new != text).then_some(new)
+            },
+        )?;
     }
     if context.network.uses_links || names.is_empty() {
         return Ok(());
     }
-    let udev = ["/lib/udev", "/sbin/udevd", "/usr/lib/udev"].iter().any(|path| context.root.exists(path));
+    let udev = ["/lib/udev", "/sbin/udevd", "/usr/lib/udev"]
+        .iter()
+        .any(|path| context.root.exists(path));
     if !udev {
         context.recorder.warn("the guest has no udev that could keep interface names; check its network configuration");
         return Ok(());
@@ -75,12 +94,17 @@ fn drop_stale(text: &str, macs: &[MacAddr], names: &[(MacAddr, String)]) -> Stri
     let mut out: Vec<&str> = Vec::new();
     for line in text.split_inclusive('\n') {
         let stale = rule(line).is_some_and(|(mac, name)| {
-            let other = names.iter().any(|(have, given)| (*have == mac) != (*given == name));
+            let other = names
+                .iter()
+                .any(|(have, given)| (*have == mac) != (*given == name));
             !macs.contains(&mac) || other
         });
         if !stale {
             out.push(line);
-        } else if out.last().is_some_and(|above| above.trim_start().starts_with('#')) {
+        } else if out
+            .last()
+            .is_some_and(|above| above.trim_start().starts_with('#'))
+        {
             out.pop();
         }
     }
@@ -100,7 +124,10 @@ mod tests {
     fn rules_of_adapters_that_are_gone_are_dropped_with_their_comment() {
         let mac: MacAddr = "00:50:56:00:00:01".parse().unwrap();
         let new = drop_stale(TEXT, &[mac], &[(mac, "eth0".into())]);
-        assert!(new.contains("00:50:56:00:00:01") && new.contains("vmxnet3"), "{new}");
+        assert!(
+            new.contains("00:50:56:00:00:01") && new.contains("vmxnet3"),
+            "{new}"
+        );
         assert!(!new.contains("eth1") && !new.contains("e1000"), "{new}");
         assert_eq!(drop_stale(&new, &[mac], &[(mac, "eth0".into())]), new);
     }

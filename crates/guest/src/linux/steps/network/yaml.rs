@@ -24,7 +24,9 @@ pub(super) fn leaves(text: &str) -> Vec<Leaf> {
             continue;
         }
         let indent = body.len() - trimmed.len();
-        let Some((key, value)) = split_key(trimmed) else { continue };
+        let Some((key, value)) = split_key(trimmed) else {
+            continue;
+        };
         while open.last().is_some_and(|(at, _)| *at >= indent) {
             open.pop();
         }
@@ -41,13 +43,19 @@ pub(super) fn leaves(text: &str) -> Vec<Leaf> {
 
 /// `match: {macaddress: "…", name: x}` in one line.
 fn flow(path: &[String], value: &str) -> Vec<Leaf> {
-    let Some(inner) = value.strip_prefix('{').and_then(|rest| rest.trim_end().strip_suffix('}')) else {
+    let Some(inner) = value
+        .strip_prefix('{')
+        .and_then(|rest| rest.trim_end().strip_suffix('}'))
+    else {
         return Vec::new();
     };
     inner
         .split(',')
         .filter_map(|pair| split_key(pair.trim()))
-        .map(|(key, value)| Leaf { path: path.iter().cloned().chain([key]).collect(), value })
+        .map(|(key, value)| Leaf {
+            path: path.iter().cloned().chain([key]).collect(),
+            value,
+        })
         .collect()
 }
 
@@ -68,7 +76,9 @@ fn split_key(text: &str) -> Option<(String, String)> {
 }
 
 fn unquote(value: &str) -> String {
-    let inner = ['"', '\''].iter().find_map(|&quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|&quote| value.strip_prefix(quote)?.strip_suffix(quote));
     inner.unwrap_or(value).to_owned()
 }
 
@@ -80,7 +90,9 @@ fn strip_comment(line: &str) -> &str {
         match (quote, c) {
             (None, '"' | '\'') => quote = Some(c),
             (Some(open), _) if open == c => quote = None,
-            (None, '#') if before == ' ' || before == '\t' => return line.get(..at).unwrap_or(line),
+            (None, '#') if before == ' ' || before == '\t' => {
+                return line.get(..at).unwrap_or(line);
+            }
             _ => {}
         }
         before = c;
@@ -97,8 +109,16 @@ mod tests {
         let text = "network:\n  version: 2\n  ethernets:\n    ens192: # first\n      match: {macaddress: \"00:50:56:00:00:01\"}\n      \
                     addresses:\n        - 10.0.0.2/24\n    'lan1':\n      dhcp4: true\n  vlans:\n    vlan5:\n      id: 5\n";
         let found = leaves(text);
-        let value = |path: &str| found.iter().find(|leaf| leaf.path.join("/") == path).map(|leaf| leaf.value.as_str());
-        assert_eq!(value("network/ethernets/ens192/match/macaddress"), Some("00:50:56:00:00:01"));
+        let value = |path: &str| {
+            found
+                .iter()
+                .find(|leaf| leaf.path.join("/") == path)
+                .map(|leaf| leaf.value.as_str())
+        };
+        assert_eq!(
+            value("network/ethernets/ens192/match/macaddress"),
+            Some("00:50:56:00:00:01")
+        );
         assert_eq!(value("network/ethernets/lan1/dhcp4"), Some("true"));
         assert_eq!(value("network/vlans/vlan5/id"), Some("5"));
         assert_eq!(value("network/ethernets/ens192"), Some(""));
@@ -106,7 +126,17 @@ mod tests {
 
     #[test]
     fn odd_input_is_survived() {
-        for text in ["", ":", "a:\n\tb: c", "{", "\"", "'a", "- - -", "a: {b", "\u{e9}: \u{e9}"] {
+        for text in [
+            "",
+            ":",
+            "a:\n\tb: c",
+            "{",
+            "\"",
+            "'a",
+            "- - -",
+            "a: {b",
+            "\u{e9}: \u{e9}",
+        ] {
             leaves(text);
         }
     }
