@@ -1,0 +1,37 @@
+//! Converts one guest: everything mounted writable, the crate `guest` at work, everything unmounted and checked.
+
+use anyhow::{Context, Result};
+use types::{ConvertOptions, ConvertOutcome};
+
+use crate::fsck;
+use crate::mounts::{Access, GuestMounts};
+use crate::service::State;
+
+/// Converts the guest whose root is `root`.
+pub(crate) fn run(
+    state: &State,
+    root: &str,
+    options: &ConvertOptions,
+    step: &mut dyn FnMut(&str),
+) -> Result<ConvertOutcome> {
+    let guest = state
+        .guests
+        .iter()
+        .find(|guest| guest.root == root)
+        .with_context(|| format!("no operating system was found on {root}"))?;
+    let mut mounts = GuestMounts::new(&state.storage, Access::Write);
+    let root_options = state.root_options.get(root).map_or("", String::as_str);
+    for mountpoint in &guest.mountpoints {
+        mounts.mount(mountpoint, root_options)?;
+    }
+    let handle = mounts.root()?;
+    let outcome = guest::convert(&handle, guest, state.storage.map(), options, step)?;
+    drop(handle);
+    mounts.unmount().context("unmounting the converted guest")?;
+    for mountpoint in &guest.mountpoints {
+        let node = state.storage.node(&mountpoint.device)?;
+        fsck::replay(node, &mountpoint.device, &mountpoint.fs_type)
+            .context("checking the converted guest")?;
+    }
+    Ok(outcome)
+}

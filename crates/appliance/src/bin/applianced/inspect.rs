@@ -1,0 +1,176 @@
+//! Finds the operating systems on the assembled devices and describes each.
+//!
+//! Every file system is first looked at read-only with its journal left alone; only those of an operating system are
+//! made consistent and mounted together.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use types::{Arch, BlockDevice, GuestInfo, OsType};
+
+use crate::fsck;
+use crate::mounts::{self, Access, GUEST, GuestMounts};
+use crate::storage::Storage;
+
+/// Mount options of roots that need any, by device name.
+pub(crate) type RootOptions = BTreeMap<String, String>;
+
+/// Subvolumes in which distributions keep their root where it is not the default one: Ubuntu and Debian by hand,
+/// Fedora, Debian's installer.
+const ROOT_SUBVOLUMES: &[&str] = &["@", "root", "@rootfs"];
+
+/// Describes every operating system on the devices.
+pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
+    // Its file systems are in the memory of a sleeping system: not even their journals may be replayed.
+    guest::refuse_hibernated(storage.map())?;
+    let (mut guests, mut root_options) = (Vec::new(), RootOptions::new());
+    let mut failed = None;
+    for device in &storage.map().devices {
+        if mounts::driver(&device.content).is_none() || storage.is_snapshot(&device.name) {
+            continue;
+        }
+        match peek(storage, device) {
+            Ok(Some(Found::Root(options))) => {
+                tracing::debug!("{} is the root of an operating system", device.name);
+                match describe(storage, device, &options) {
+                    Ok(guest) => {
+                        guests.push(guest);
+                        root_options.insert(device.name.clone(), options);
+                    }
+                    Err(error) => {
+                        let error =
+                            error.context(format!("inspecting the system on {}", device.name));
+                        tracing::warn!("{error:#}");
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            Ok(Some(Found::Windows)) => guests.push(windows(device)),
+            Ok(None) => {}
+            // A damaged data disk is no reason to refuse; without its system, the host says that none was found.
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+    match failed {
+        // A second system beside a sound one, a rescue partition perhaps, does not matter.
+        Some(error) if guests.is_empty() => Err(error),
+        _ => Ok((guests, root_options)),
+    }
+}
+
+enum Found {
+    /// A root, mounted with these options.
+    Root(String),
+    /// The system volume of Windows.
+    Windows,
+}
+
+fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
+    let node = storage.node(&device.name)?;
+    let subvolumes = if device.content == "btrfs" {
+        ROOT_SUBVOLUMES
+    } else {
+        &[]
+    };
+    let choices = std::iter::once(String::new())
+        .chain(subvolumes.iter().map(|name| format!("subvol={name}")));
+    for (index, options) in choices.enumerate() {
+        match mounts::mount(
+            node,
+            &device.name,
+            &device.content,
+            GUEST.as_ref(),
+            Access::Peek,
+            &options,
+        ) {
+            Ok(()) => {}
+            Err(error) if index == 0 => return Err(error),
+            // No such subvolume.
+            Err(_) => continue,
+        }
+        let found = look(device);
+        mounts::unmount_below(GUEST)?;
+        match found? {
+            Some(Found::Root(_)) => return Ok(Some(Found::Root(options))),
+            Some(Found::Windows) => return Ok(Some(Found::Windows)),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+fn look(device: &BlockDevice) -> Result<Option<Found>> {
+    let root = guest::Root::open(GUEST.as_ref())?;
+    if device.content == "ntfs" {
+        let names = root.names("/");
+        let system = names
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case("windows"));
+        let is_windows = system.is_some_and(|folder| {
+            root.names(&format!("/{folder}"))
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case("system32"))
+        });
+        return Ok(is_windows.then_some(Found::Windows));
+    }
+    Ok(guest::is_os_root(&root).then(|| Found::Root(String::new())))
+}
+
+fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Result<GuestInfo> {
+    fsck::replay(storage.node(&device.name)?, &device.name, &device.content)?;
+    let mut mounts = GuestMounts::new(storage, Access::Read);
+    let root_mount = types::Mountpoint {
+        device: device.name.clone(),
+        path: "/".into(),
+        fs_type: device.content.clone(),
+    };
+    mounts.mount(&root_mount, root_options)?;
+    let root = mounts.root()?;
+    let all = guest::mountpoints(&root, storage.map(), &device.name)?;
+    let mut mounted = Vec::new();
+    for mountpoint in all {
+        if mountpoint.path == "/" {
+            mounted.push(mountpoint);
+            continue;
+        }
+        // The root's own device again is a subvolume of it, mounted already.
+        if mountpoint.device != device.name {
+            fsck::replay(
+                storage.node(&mountpoint.device)?,
+                &mountpoint.device,
+                &mountpoint.fs_type,
+            )?;
+        }
+        if mounts.mount(&mountpoint, root_options)? {
+            mounted.push(mountpoint);
+        }
+    }
+    let guest = guest::inspect(&root, storage.map(), &mounted)?;
+    drop(root);
+    mounts.unmount()?;
+    Ok(guest)
+}
+
+/// Enough for the host to say by name what it can't convert.
+fn windows(device: &BlockDevice) -> GuestInfo {
+    GuestInfo {
+        root: device.name.clone(),
+        os: OsType::Windows,
+        distro: "windows".into(),
+        distro_like: Vec::new(),
+        version: String::new(),
+        product_name: "Windows".into(),
+        hostname: None,
+        arch: Arch::X86_64,
+        osinfo_id: None,
+        mountpoints: Vec::new(),
+        kernels: Vec::new(),
+        boot_loaders: Vec::new(),
+        init: String::new(),
+        initramfs_generator: String::new(),
+        package_format: String::new(),
+        hypervisor_tools: Vec::new(),
+        has_guest_agent: false,
+        selinux: false,
+    }
+}

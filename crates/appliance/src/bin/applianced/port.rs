@@ -1,0 +1,84 @@
+//! The virtio-serial port as an asynchronous byte stream (kernel drivers/char/virtio_console.c; virtio 1.2, section
+//! 5.3 "Console Device").
+//!
+//! Reading gives 0 bytes whenever the host's end is closed, also before it has been opened for the first time, so
+//! the port is used only once `poll` no longer says HUP.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::pipe;
+
+/// Name that the host gives the port.
+const NAME: &str = "org.v2v.appliance.0";
+/// How long the port may take to appear and to be opened by the host.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Waits until the port exists and the host is there; gives the connection.
+pub(crate) fn open() -> Result<impl AsyncRead + AsyncWrite + Unpin + Send> {
+    let since = Instant::now();
+    let path = loop {
+        if let Some(path) = find()? {
+            break path;
+        }
+        pause(since).with_context(|| format!("no virtio-serial port is called {NAME}"))?;
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(i32::try_from(rustix::fs::OFlags::NONBLOCK.bits())?)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    while is_hung_up(&file)? {
+        pause(since).context("the host did not open its end")?;
+    }
+    // A pipe's halves are readiness, read(2) and write(2), which is all that is wanted of the device.
+    let writer = pipe::Sender::from_file_unchecked(file.try_clone()?)?;
+    Ok(tokio::io::join(
+        pipe::Receiver::from_file_unchecked(file)?,
+        writer,
+    ))
+}
+
+fn find() -> Result<Option<PathBuf>> {
+    let Ok(entries) = fs::read_dir("/sys/class/virtio-ports") else {
+        return Ok(None);
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        let node = PathBuf::from("/dev").join(entry.file_name());
+        if name.trim() == NAME && node.exists() {
+            return Ok(Some(node));
+        }
+    }
+    Ok(None)
+}
+
+fn pause(since: Instant) -> Result<()> {
+    if since.elapsed() > PATIENCE {
+        bail!("waited {} s", PATIENCE.as_secs());
+    }
+    std::thread::sleep(PAUSE);
+    Ok(())
+}
+
+fn is_hung_up(file: &File) -> io::Result<bool> {
+    let mut fds = [PollFd::new(file, PollFlags::OUT)];
+    poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )?;
+    Ok(fds[0].revents().contains(PollFlags::HUP))
+}
