@@ -19,18 +19,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Calls the appliance; when it fails because a disk could not be read, that is what the user is told.
+    /// Calls the appliance. A disk that could not be read or written on the way is the error, whatever the
+    /// appliance made of it: it may have taken an unreadable file system for none.
     pub(crate) fn ask<T>(
         &mut self,
         ask: impl FnOnce(&mut Appliance) -> appliance::Result<T>,
     ) -> Result<T> {
-        match ask(&mut self.appliance) {
-            Ok(reply) => Ok(reply),
-            Err(error) if error.is_cancelled() => Err(Error::Cancelled),
-            Err(error) => match self.server.first_error() {
-                Some(cause) => Err(Error::Disk(cause)),
-                None => Err(error.into()),
-            },
+        let result = ask(&mut self.appliance);
+        match (result, self.server.first_error()) {
+            (Err(error), _) if error.is_cancelled() => Err(Error::Cancelled),
+            (_, Some(cause)) => Err(Error::Disk(cause)),
+            (result, None) => Ok(result?),
         }
     }
 }
