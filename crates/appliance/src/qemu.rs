@@ -80,7 +80,9 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
         Accel::Tcg => "max",
     };
     push(&[&"-name", &"v2v-appliance", &"-no-user-config", &"-nodefaults", &"-display", &"none", &"-no-reboot"]);
-    push(&[&"-machine", &"q35,usb=off,vmport=off,smbus=off,hpet=off", &"-accel", &accel, &"-cpu", &cpu]);
+    push(&[&"-machine", &"q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off", &"-accel", &accel, &"-cpu", &cpu]);
+    // What a hostile file system could make of QEMU has no use for fork, exec or other privileges.
+    push(&[&"-sandbox", &"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
     push(&[&"-m", &config.memsize_mib.to_string(), &"-smp", &config.smp.to_string()]);
     push(&[&"-kernel", &config.image.kernel, &"-initrd", &config.image.initramfs, &"-append", &KERNEL_ARGS]);
     push(&[&"-serial", &format!("file:{CONSOLE}")]);
@@ -97,11 +99,23 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
         ]);
         push(&[
             &"-device",
-            &format!("virtio-blk-pci,drive=disk{index},serial=disk{index},discard=on,write-zeroes=on"),
+            &format!(
+                "virtio-blk-pci,drive=disk{index},serial=disk{index},discard=on,write-zeroes=on,\
+                 multifunction=on,addr={}",
+                address(index)
+            ),
         ]);
     }
     args
 }
+
+/// Place of a disk on the PCI bus, `SLOT.FUNCTION`: eight disks in a slot make room for 216 of them.
+fn address(index: usize) -> String {
+    format!("{:#x}.{}", FIRST_DISK_SLOT + index / 8, index % 8)
+}
+
+/// The slots before it are for the devices without an address of their own.
+const FIRST_DISK_SLOT: usize = 4;
 
 const KERNEL_ARGS: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr \
                            random.trust_cpu=on no_timer_check cryptomgr.notests audit=0 selinux=0 apparmor=0";

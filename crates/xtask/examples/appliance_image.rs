@@ -6,7 +6,10 @@ mod appliance_image;
 use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("."));
     let mut options = appliance_image::BuildOptions::new(workspace);
     options.suite = std::env::args().nth(1);
     appliance_image::build(&options)?;

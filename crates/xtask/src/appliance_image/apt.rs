@@ -40,11 +40,17 @@ impl Apt {
         let mut reasons = Vec::new();
         for candidate in candidates {
             for mirrors in [mirrors.as_slice(), mirrors.get(..1).unwrap_or_default()] {
-                let apt = Apt { dir: dir.to_owned(), suite: candidate.to_owned() };
+                let apt = Apt {
+                    dir: dir.to_owned(),
+                    suite: candidate.to_owned(),
+                };
                 match apt.fetch_lists(mirrors) {
                     Ok(()) => {
                         for reason in reasons {
-                            say(&format!("{reason}; using {candidate} from {} source(s)", mirrors.len()));
+                            say(&format!(
+                                "{reason}; using {candidate} from {} source(s)",
+                                mirrors.len()
+                            ));
                         }
                         return Ok(apt);
                     }
@@ -76,20 +82,37 @@ impl Apt {
         let closure = self.closure(&roots)?;
         let known = self.show(closure.iter().chain(&wanted))?;
         wanted.extend(closure.into_iter().filter(|name| {
-            known.get(name).is_some_and(|package| package.section == "libs")
+            known
+                .get(name)
+                .is_some_and(|package| package.section == "libs")
         }));
         let downloads = self.dir.join("debs");
         std::fs::create_dir_all(&downloads)?;
-        run(self.command("apt-get").current_dir(&downloads).arg("download").args(&wanted))?;
+        run(self
+            .command("apt-get")
+            .current_dir(&downloads)
+            .arg("download")
+            .args(&wanted))?;
         let mut packages = Vec::new();
         for name in wanted {
-            let mut package = known.get(&name).cloned().with_context(|| format!("package {name} is unknown"))?;
+            let mut package = known
+                .get(&name)
+                .cloned()
+                .with_context(|| format!("package {name} is unknown"))?;
             // apt writes the epoch's colon as %3a.
             let start = format!("{name}_{}_", package.version.replace(':', "%3a"));
             package.deb = std::fs::read_dir(&downloads)?
                 .filter_map(|entry| Some(entry.ok()?.path()))
-                .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&start)))
-                .with_context(|| format!("apt-get download left no {start}*.deb in {}", downloads.display()))?;
+                .find(|path| {
+                    path.file_name()
+                        .is_some_and(|file| file.to_string_lossy().starts_with(&start))
+                })
+                .with_context(|| {
+                    format!(
+                        "apt-get download left no {start}*.deb in {}",
+                        downloads.display()
+                    )
+                })?;
             packages.push(package);
         }
         Ok(packages)
@@ -99,8 +122,14 @@ impl Apt {
         std::fs::create_dir_all(self.dir.join("state/lists/partial"))?;
         std::fs::create_dir_all(self.dir.join("cache/archives/partial"))?;
         std::fs::write(self.dir.join("status"), "")?;
-        std::fs::write(self.dir.join("image.sources"), sources::render(mirrors, &self.suite))?;
-        run(self.command("apt-get").args(["-o", "APT::Update::Error-Mode=any", "-q", "update"])).map(drop)
+        std::fs::write(
+            self.dir.join("image.sources"),
+            sources::render(mirrors, &self.suite),
+        )?;
+        run(self
+            .command("apt-get")
+            .args(["-o", "APT::Update::Error-Mode=any", "-q", "update"]))
+        .map(drop)
     }
 
     /// The real package behind a kernel meta package.
@@ -116,22 +145,40 @@ impl Apt {
     fn closure(&self, names: &[&str]) -> Result<Vec<String>> {
         let text = run(self
             .command("apt-get")
-            .args(["--print-uris", "-qq", "-y", "--no-install-recommends", "install"])
+            .args([
+                "--print-uris",
+                "-qq",
+                "-y",
+                "--no-install-recommends",
+                "install",
+            ])
             .args(names))?;
         // 'URI' FILE SIZE HASH, where FILE is NAME_VERSION_ARCH.deb
-        let names = text.lines().filter(|line| line.starts_with('\'')).filter_map(|line| {
-            let file = line.split_whitespace().nth(1)?;
-            Some(file.split_once('_')?.0.to_owned())
-        });
+        let names = text
+            .lines()
+            .filter(|line| line.starts_with('\''))
+            .filter_map(|line| {
+                let file = line.split_whitespace().nth(1)?;
+                Some(file.split_once('_')?.0.to_owned())
+            });
         Ok(names.collect())
     }
 
-    fn show<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<BTreeMap<String, Package>> {
-        let text = run(self.command("apt-cache").args(["--no-all-versions", "show"]).args(names))?;
+    fn show<'a>(
+        &self,
+        names: impl Iterator<Item = &'a String>,
+    ) -> Result<BTreeMap<String, Package>> {
+        let text = run(self
+            .command("apt-cache")
+            .args(["--no-all-versions", "show"])
+            .args(names))?;
         let mut known = BTreeMap::new();
         for stanza in text.split("\n\n") {
             let field = |name: &str| {
-                stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+                stanza
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                    .unwrap_or_default()
             };
             let package = Package {
                 name: field("Package").to_owned(),
@@ -178,7 +225,12 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let tail: Vec<&str> = stderr.lines().rev().take(3).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    ensure!(output.status.success(), "{program} failed ({}): {}", output.status, tail.join(" / "));
+    ensure!(
+        output.status.success(),
+        "{program} failed ({}): {}",
+        output.status,
+        tail.join(" / ")
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

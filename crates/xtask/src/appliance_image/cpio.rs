@@ -92,10 +92,17 @@ mod tests {
     fn members_are_aligned_and_readable_by_another_reader() {
         let mut archive = Archive::new(Vec::new());
         archive.add("dev", &Node::Directory).unwrap();
-        archive.add("dev/console", &Node::CharDevice { major: 5, minor: 1 }).unwrap();
-        let file = Node::File { mode: 0o755, data: b"#!five".to_vec() };
+        archive
+            .add("dev/console", &Node::CharDevice { major: 5, minor: 1 })
+            .unwrap();
+        let file = Node::File {
+            mode: 0o755,
+            data: b"#!five".to_vec(),
+        };
         archive.add("init", &file).unwrap();
-        archive.add("bin", &Node::Symlink("usr/bin".into())).unwrap();
+        archive
+            .add("bin", &Node::Symlink("usr/bin".into()))
+            .unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
 

@@ -25,9 +25,15 @@ const MAX_VMLINUX: u64 = 1 << 30;
 /// The ELF kernel inside `bzimage`.
 pub(super) fn vmlinux(bzimage: &[u8]) -> Result<Vec<u8>> {
     let (at, magic) = HEADER_MAGIC;
-    ensure!(bzimage.get(at..at + magic.len()) == Some(magic), "not a bzImage: no HdrS at {at:#x}");
+    ensure!(
+        bzimage.get(at..at + magic.len()) == Some(magic),
+        "not a bzImage: no HdrS at {at:#x}"
+    );
     let version = u16::from_le_bytes([byte(bzimage, VERSION)?, byte(bzimage, VERSION + 1)?]);
-    ensure!(version >= PAYLOAD_SINCE, "boot protocol {version:#x}, expected {PAYLOAD_SINCE:#x} or later");
+    ensure!(
+        version >= PAYLOAD_SINCE,
+        "boot protocol {version:#x}, expected {PAYLOAD_SINCE:#x} or later"
+    );
     let setup_sectors = match byte(bzimage, SETUP_SECTS)? {
         0 => 4,
         sectors => usize::from(sectors),
@@ -39,7 +45,10 @@ pub(super) fn vmlinux(bzimage: &[u8]) -> Result<Vec<u8>> {
         .and_then(|end| bzimage.get(start..end))
         .with_context(|| format!("payload of {length} bytes at {start:#x} is outside the file"))?;
     let elf = unpack(payload)?;
-    ensure!(elf.starts_with(b"\x7fELF"), "the payload is not an ELF file");
+    ensure!(
+        elf.starts_with(b"\x7fELF"),
+        "the payload is not an ELF file"
+    );
     Ok(elf)
 }
 
@@ -48,15 +57,24 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>> {
     match payload {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             let reader = zstd::stream::read::Decoder::new(payload)?.single_frame();
-            reader.take(MAX_VMLINUX).read_to_end(&mut elf).context("unpacking the zstd payload")?;
+            reader
+                .take(MAX_VMLINUX)
+                .read_to_end(&mut elf)
+                .context("unpacking the zstd payload")?;
         }
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
             let reader = lzma_rust2::XzReader::new(payload, false);
-            reader.take(MAX_VMLINUX).read_to_end(&mut elf).context("unpacking the xz payload")?;
+            reader
+                .take(MAX_VMLINUX)
+                .read_to_end(&mut elf)
+                .context("unpacking the xz payload")?;
         }
         [0x1f, 0x8b, ..] => {
             let reader = flate2::read::GzDecoder::new(payload);
-            reader.take(MAX_VMLINUX).read_to_end(&mut elf).context("unpacking the gzip payload")?;
+            reader
+                .take(MAX_VMLINUX)
+                .read_to_end(&mut elf)
+                .context("unpacking the gzip payload")?;
         }
         [0x7f, b'E', b'L', b'F', ..] => elf.extend_from_slice(payload),
         other => bail!(
@@ -68,11 +86,16 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn byte(image: &[u8], at: usize) -> Result<u8> {
-    image.get(at).copied().with_context(|| format!("the file ends before {at:#x}"))
+    image
+        .get(at)
+        .copied()
+        .with_context(|| format!("the file ends before {at:#x}"))
 }
 
 fn field(image: &[u8], at: usize) -> Result<usize> {
-    let bytes = image.get(at..at + 4).with_context(|| format!("the file ends before {at:#x}"))?;
+    let bytes = image
+        .get(at..at + 4)
+        .with_context(|| format!("the file ends before {at:#x}"))?;
     Ok(usize::try_from(u32::from_le_bytes(bytes.try_into()?))?)
 }
 

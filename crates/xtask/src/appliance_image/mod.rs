@@ -33,7 +33,9 @@ use tree::Tree;
 const BASE_FORMAT: u32 = 1;
 
 /// Directories that the image has beside those of its files.
-const DIRECTORIES: &[&str] = &["dev", "etc/lvm", "guest", "proc", "root", "run", "sys", "tmp"];
+const DIRECTORIES: &[&str] = &[
+    "dev", "etc/lvm", "guest", "proc", "root", "run", "sys", "tmp",
+];
 /// The merged /usr, and the names under which kmod does its several jobs.
 const SYMLINKS: &[(&str, &str)] = &[
     ("bin", "usr/bin"),
@@ -62,8 +64,15 @@ pub(crate) struct BuildOptions {
 impl BuildOptions {
     /// The image of this checkout, with a development build of applianced.
     pub(crate) fn new(workspace: &Path) -> Self {
-        let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-        BuildOptions { workspace: workspace.to_owned(), target_dir, applianced: None, release: false, suite: None }
+        let target_dir = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace.join("target"), PathBuf::from);
+        BuildOptions {
+            workspace: workspace.to_owned(),
+            target_dir,
+            applianced: None,
+            release: false,
+            suite: None,
+        }
     }
 }
 
@@ -71,7 +80,8 @@ impl BuildOptions {
 pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf> {
     let work = options.target_dir.join("appliance");
     let recipe = Recipe::read(&options.workspace.join("appliance"))?;
-    let base = build_base(&work, &recipe, options.suite.as_deref()).context("making the base of the appliance image")?;
+    let base = build_base(&work, &recipe, options.suite.as_deref())
+        .context("making the base of the appliance image")?;
     let applianced = match &options.applianced {
         Some(path) => path.clone(),
         None => build_applianced(options)?,
@@ -96,13 +106,21 @@ impl Recipe {
             let path = dir.join(name);
             std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
         };
-        let (packages, modules, lvm_conf) = (read("packages.txt")?, read("modules.txt")?, read("lvm.conf")?);
+        let (packages, modules, lvm_conf) = (
+            read("packages.txt")?,
+            read("modules.txt")?,
+            read("lvm.conf")?,
+        );
         let hash = hash(&[&BASE_FORMAT.to_le_bytes(), &packages, &modules, &lvm_conf]);
         let words = |text: &[u8]| -> Vec<Vec<String>> {
             String::from_utf8_lossy(text)
                 .lines()
                 .map(|line| line.split('#').next().unwrap_or_default())
-                .map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+                .map(|line| {
+                    line.split_whitespace()
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>()
+                })
                 .filter(|words| !words.is_empty())
                 .collect()
         };
@@ -113,30 +131,48 @@ impl Recipe {
                 (words.concat(), files)
             })
             .collect();
-        Ok(Recipe { packages, modules: words(&modules).concat(), lvm_conf, hash })
+        Ok(Recipe {
+            packages,
+            modules: words(&modules).concat(),
+            lvm_conf,
+            hash,
+        })
     }
 }
 
 /// Makes `WORK/base-HASH` (vmlinux, base.cpio, root/, MANIFEST, VERSION) unless it is there.
 fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathBuf> {
     let short = recipe.hash.get(..16).unwrap_or(&recipe.hash);
-    let base = work.join(format!("base-{}{short}", suite.map(|suite| format!("{suite}-")).unwrap_or_default()));
+    let base = work.join(format!(
+        "base-{}{short}",
+        suite.map(|suite| format!("{suite}-")).unwrap_or_default()
+    ));
     if base.join("VERSION").is_file() {
         return Ok(base);
     }
     say("appliance image: fetching packages");
     let apt = Apt::update(&work.join("apt"), suite)?;
-    let names: Vec<String> = recipe.packages.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = recipe
+        .packages
+        .iter()
+        .map(|(name, _)| name.clone())
+        .collect();
     let packages = apt.download(&names)?;
 
     let making = work.join("base.part");
     if making.exists() {
-        std::fs::remove_dir_all(&making).with_context(|| format!("removing {}", making.display()))?;
+        std::fs::remove_dir_all(&making)
+            .with_context(|| format!("removing {}", making.display()))?;
     }
     let root = making.join("root");
     std::fs::create_dir_all(&root)?;
     for package in &packages {
-        apt::run(Command::new("dpkg-deb").arg("-x").arg(&package.deb).arg(&root))?;
+        apt::run(
+            Command::new("dpkg-deb")
+                .arg("-x")
+                .arg(&package.deb)
+                .arg(&root),
+        )?;
     }
     say("appliance image: packing the base");
     let mut tree = Tree::new();
@@ -144,13 +180,30 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         tree::add_program(&mut tree, &root, program)?;
     }
     let release = tree::add_modules(&mut tree, &root, &recipe.modules, &making.join("depmod"))?;
-    tree.insert("etc/lvm/lvm.conf".into(), Node::File { mode: 0o644, data: recipe.lvm_conf.clone() });
+    tree.insert(
+        "etc/lvm/lvm.conf".into(),
+        Node::File {
+            mode: 0o644,
+            data: recipe.lvm_conf.clone(),
+        },
+    );
     write_archive(&making.join("base.cpio"), tree)?;
     let bzimage = root.join("boot").join(format!("vmlinuz-{release}"));
-    let bzimage = std::fs::read(&bzimage).with_context(|| format!("reading {}", bzimage.display()))?;
-    std::fs::write(making.join("vmlinux"), kernel::vmlinux(&bzimage).context("unpacking the kernel")?)?;
-    std::fs::write(making.join("MANIFEST"), manifest(&packages, &root, apt.suite()))?;
-    let version = format!("suite {}\nkernel {release}\nrecipe {}\n", apt.suite(), recipe.hash);
+    let bzimage =
+        std::fs::read(&bzimage).with_context(|| format!("reading {}", bzimage.display()))?;
+    std::fs::write(
+        making.join("vmlinux"),
+        kernel::vmlinux(&bzimage).context("unpacking the kernel")?,
+    )?;
+    std::fs::write(
+        making.join("MANIFEST"),
+        manifest(&packages, &root, apt.suite()),
+    )?;
+    let version = format!(
+        "suite {}\nkernel {release}\nrecipe {}\n",
+        apt.suite(),
+        recipe.hash
+    );
     std::fs::write(making.join("VERSION"), version)?;
     std::fs::rename(&making, &base).with_context(|| format!("renaming to {}", base.display()))?;
     Ok(base)
@@ -158,16 +211,21 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
 
 /// Writes directories, symlinks and files, parents first.
 fn write_archive(path: &Path, mut tree: Tree) -> Result<()> {
-    tree.insert("dev/console".into(), Node::CharDevice { major: 5, minor: 1 });
+    tree.insert(
+        "dev/console".into(),
+        Node::CharDevice { major: 5, minor: 1 },
+    );
     for (name, to) in SYMLINKS {
         tree.insert((*name).into(), Node::Symlink((*to).into()));
     }
-    let mut directories: BTreeSet<String> = DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
+    let mut directories: BTreeSet<String> =
+        DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
     for name in tree.keys().chain(&directories.clone()) {
         let parents = name.match_indices('/').map(|(at, _)| name[..at].to_owned());
         directories.extend(parents);
     }
-    let file = std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
+    let file =
+        std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
     let mut archive = Archive::new(std::io::BufWriter::new(file));
     for name in &directories {
         archive.add(name, &Node::Directory)?;
@@ -182,7 +240,9 @@ fn write_archive(path: &Path, mut tree: Tree) -> Result<()> {
 fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(&options.workspace).env("CARGO_TARGET_DIR", &options.target_dir);
+    command
+        .current_dir(&options.workspace)
+        .env("CARGO_TARGET_DIR", &options.target_dir);
     command.args(["build", "--quiet", "-p", "appliance", "--bin", "applianced"]);
     if options.release {
         command.arg("--release");
@@ -196,14 +256,24 @@ fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
 /// The program without symbols, where binutils is installed; a development build is four times as large with them.
 fn stripped(program: &Path, work: &Path) -> Result<Vec<u8>> {
     let copy = work.join("applianced.stripped");
-    let result = Command::new("strip").arg("-o").arg(&copy).arg(program).output();
-    let path = if result.is_ok_and(|output| output.status.success()) { copy.as_path() } else { program };
+    let result = Command::new("strip")
+        .arg("-o")
+        .arg(&copy)
+        .arg(program)
+        .output();
+    let path = if result.is_ok_and(|output| output.status.success()) {
+        copy.as_path()
+    } else {
+        program
+    };
     std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Puts the image together unless it holds just this base and program.
 fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
-    let read = |name: &str| std::fs::read(base.join(name)).with_context(|| format!("reading {name} of the base"));
+    let read = |name: &str| {
+        std::fs::read(base.join(name)).with_context(|| format!("reading {name} of the base"))
+    };
     let mut version = String::from_utf8_lossy(&read("VERSION")?).into_owned();
     let _ = writeln!(version, "applianced {}", hash(&[program]));
     let stamp = image.join("VERSION");
@@ -215,12 +285,19 @@ fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
         std::fs::remove_file(&stamp)?;
     }
     let mut libraries = Tree::new();
-    tree::add_libraries(&mut libraries, &base.join("root"), program).context("libraries of applianced")?;
+    tree::add_libraries(&mut libraries, &base.join("root"), program)
+        .context("libraries of applianced")?;
     let mut archive = Archive::new(Vec::new());
     for (path, node) in &libraries {
         archive.add(path, node)?;
     }
-    archive.add("init", &Node::File { mode: 0o755, data: program.to_vec() })?;
+    archive.add(
+        "init",
+        &Node::File {
+            mode: 0o755,
+            data: program.to_vec(),
+        },
+    )?;
     let init = archive.finish()?;
     let initramfs = [read("base.cpio")?, init].concat();
     replace(&image.join("initramfs.cpio"), &initramfs)?;
@@ -245,9 +322,13 @@ fn replace(path: &Path, data: &[u8]) -> Result<()> {
 
 /// Package, version, and the licences that its copyright file names.
 fn manifest(packages: &[Package], root: &Path, suite: &str) -> String {
-    let mut text = format!("# Debian {suite}; sources: the packages' source packages of these versions\n");
+    let mut text =
+        format!("# Debian {suite}; sources: the packages' source packages of these versions\n");
     for package in packages {
-        let path = root.join("usr/share/doc").join(&package.name).join("copyright");
+        let path = root
+            .join("usr/share/doc")
+            .join(&package.name)
+            .join("copyright");
         let copyright = std::fs::read_to_string(path).unwrap_or_default();
         let mut licences: Vec<&str> = copyright
             .lines()
@@ -257,7 +338,11 @@ fn manifest(packages: &[Package], root: &Path, suite: &str) -> String {
             .collect();
         licences.sort_unstable();
         licences.dedup();
-        let licences = if licences.is_empty() { "see the package".into() } else { licences.join(", ") };
+        let licences = if licences.is_empty() {
+            "see the package".into()
+        } else {
+            licences.join(", ")
+        };
         let _ = writeln!(text, "{}\t{}\t{licences}", package.name, package.version);
     }
     text.push_str("applianced\tthis project\tApache-2.0\n");
@@ -270,10 +355,13 @@ fn hash(parts: &[&[u8]]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hasher
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]

@@ -26,16 +26,21 @@ pub(super) fn mirrors(etc_apt: &Path, codename: &str) -> Result<Vec<Mirror>> {
     let mut texts = vec![etc_apt.join("sources.list")];
     let parts = etc_apt.join("sources.list.d");
     if let Ok(entries) = std::fs::read_dir(&parts) {
-        let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
         files.sort();
         texts.extend(files);
     }
     let mut sources = Vec::new();
     for path in texts.iter().filter(|path| path.is_file()) {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("list") => sources.extend(text.lines().filter_map(one_line)),
-            Some("sources") => sources.extend(stanzas(&text).iter().filter_map(|stanza| deb822(stanza))),
+            Some("sources") => {
+                sources.extend(stanzas(&text).iter().filter_map(|stanza| deb822(stanza)))
+            }
             _ => {}
         }
     }
@@ -53,8 +58,14 @@ pub(super) fn render(mirrors: &[Mirror], suite: &str) -> String {
     let mut text = String::new();
     for mirror in mirrors {
         let suffix = if mirror.security { "-security" } else { "" };
-        let keyring = Path::new(DEBIAN_KEYRING).is_file().then(|| DEBIAN_KEYRING.to_owned());
-        let _ = writeln!(text, "Types: deb\nURIs: {}\nSuites: {suite}{suffix}\nComponents: main", mirror.uri);
+        let keyring = Path::new(DEBIAN_KEYRING)
+            .is_file()
+            .then(|| DEBIAN_KEYRING.to_owned());
+        let _ = writeln!(
+            text,
+            "Types: deb\nURIs: {}\nSuites: {suite}{suffix}\nComponents: main",
+            mirror.uri
+        );
         if let Some(key) = mirror.signed_by.clone().or(keyring) {
             let _ = writeln!(text, "Signed-By: {key}");
         }
@@ -77,12 +88,19 @@ fn select(sources: &[Source], codename: &str) -> Vec<Mirror> {
     for (wanted, is_security) in [(codename, false), (security.as_str(), true)] {
         let found = sources.iter().find(|source| {
             source.suites.iter().any(|suite| suite == wanted)
-                && source.components.iter().any(|component| component == "main")
+                && source
+                    .components
+                    .iter()
+                    .any(|component| component == "main")
         });
         let Some(source) = found else { continue };
         if let Some(uri) = source.uris.first() {
             let signed_by = source.signed_by.clone();
-            mirrors.push(Mirror { uri: uri.clone(), signed_by, security: is_security });
+            mirrors.push(Mirror {
+                uri: uri.clone(),
+                signed_by,
+                security: is_security,
+            });
         }
     }
     mirrors
@@ -133,19 +151,31 @@ fn stanzas(text: &str) -> Vec<Vec<(String, String)>> {
 }
 
 fn deb822(fields: &[(String, String)]) -> Option<Source> {
-    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+    let field = |name: &str| {
+        fields
+            .iter()
+            .find(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str())
+    };
     let words = |name: &str| -> Vec<String> {
-        field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+        field(name)
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
     };
     if field("enabled").is_some_and(|value| matches!(value, "no" | "false" | "0")) {
         return None;
     }
-    words("types").iter().any(|kind| kind == "deb").then(|| Source {
-        uris: words("uris"),
-        suites: words("suites"),
-        components: words("components"),
-        signed_by: field("signed-by").map(str::to_owned),
-    })
+    words("types")
+        .iter()
+        .any(|kind| kind == "deb")
+        .then(|| Source {
+            uris: words("uris"),
+            suites: words("suites"),
+            components: words("components"),
+            signed_by: field("signed-by").map(str::to_owned),
+        })
 }
 
 #[cfg(test)]
@@ -172,7 +202,10 @@ mod tests {
         assert_eq!(found[0].signed_by.as_deref(), Some("/k.gpg"));
         assert!(!found[0].security && found[1].security);
         let text = render(&found, "trixie");
-        assert!(text.contains("Suites: trixie\n") && text.contains("Suites: trixie-security\n"), "{text}");
+        assert!(
+            text.contains("Suites: trixie\n") && text.contains("Suites: trixie-security\n"),
+            "{text}"
+        );
         assert!(!text.contains("bookworm"), "{text}");
     }
 
@@ -182,17 +215,25 @@ mod tests {
         let debian = "Enabled: no\nTypes: deb\nURIs: http://off.invalid\nSuites: trixie\nComponents: main\n\n\
             # comment\nTypes: deb deb-src\nURIs: mirror+file:///etc/apt/mirrors/debian.list\n\
             Suites: trixie trixie-updates\nComponents: main non-free\nSigned-By:\n -----BEGIN\n .\n abc\n";
-        let files = [("sources.list.d/a.sources", other), ("sources.list.d/debian.sources", debian)];
+        let files = [
+            ("sources.list.d/a.sources", other),
+            ("sources.list.d/debian.sources", debian),
+        ];
         let found = derive(&files, "trixie").unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].uri, "mirror+file:///etc/apt/mirrors/debian.list");
-        assert_eq!(found[0].signed_by.as_deref(), Some("\n -----BEGIN\n .\n abc"));
+        assert_eq!(
+            found[0].signed_by.as_deref(),
+            Some("\n -----BEGIN\n .\n abc")
+        );
     }
 
     #[test]
     fn a_host_without_its_own_suite_is_refused() {
         let list = "deb http://mirror.invalid/debian stable main\n";
-        let error = derive(&[("sources.list", list)], "bookworm").unwrap_err().to_string();
+        let error = derive(&[("sources.list", list)], "bookworm")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`bookworm`"), "{error}");
     }
 }

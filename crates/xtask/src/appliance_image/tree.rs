@@ -45,10 +45,18 @@ pub(super) fn add_libraries(tree: &mut Tree, root: &Path, data: &[u8]) -> Result
             continue;
         }
         let at = format!("{LIBRARIES}/{name}");
-        let found = locate(root, &at).with_context(|| format!("no package holds the library {name}"))?;
-        let library = std::fs::read(&found).with_context(|| format!("reading {}", found.display()))?;
+        let found =
+            locate(root, &at).with_context(|| format!("no package holds the library {name}"))?;
+        let library =
+            std::fs::read(&found).with_context(|| format!("reading {}", found.display()))?;
         queue.extend(needed(&library)?);
-        tree.insert(path, Node::File { mode: 0o755, data: library });
+        tree.insert(
+            path,
+            Node::File {
+                mode: 0o755,
+                data: library,
+            },
+        );
     }
     Ok(())
 }
@@ -56,7 +64,10 @@ pub(super) fn add_libraries(tree: &mut Tree, root: &Path, data: &[u8]) -> Result
 /// `path` below `root`, where packages of before the /usr merge have it without `usr/`.
 fn locate(root: &Path, path: &str) -> Option<PathBuf> {
     let unmerged = path.strip_prefix("usr/").unwrap_or(path);
-    [path, unmerged].iter().map(|path| root.join(path)).find(|path| path.is_file())
+    [path, unmerged]
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.is_file())
 }
 
 /// DT_NEEDED entries and the base name of the interpreter.
@@ -73,7 +84,10 @@ fn needed(data: &[u8]) -> Result<Vec<String>> {
     let sections = file.elf_section_table();
     if let Some((entries, link)) = sections.dynamic(endian, data)? {
         let strings = sections.strings(endian, data, link)?;
-        for entry in entries.iter().filter(|entry| entry.tag(endian) == elf::DT_NEEDED) {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.tag(endian) == elf::DT_NEEDED)
+        {
             let name = entry.string(endian, strings)?;
             names.push(String::from_utf8_lossy(name).into_owned());
         }
@@ -83,7 +97,12 @@ fn needed(data: &[u8]) -> Result<Vec<String>> {
 
 /// Adds the modules called `names` of the only kernel in `root`, what they depend on, and depmod's indexes over
 /// just these. Gives the kernel's release. `scratch` is an empty directory for depmod to work in.
-pub(super) fn add_modules(tree: &mut Tree, root: &Path, names: &[String], scratch: &Path) -> Result<String> {
+pub(super) fn add_modules(
+    tree: &mut Tree,
+    root: &Path,
+    names: &[String],
+    scratch: &Path,
+) -> Result<String> {
     let modules = ["usr/lib/modules", "lib/modules"]
         .iter()
         .map(|path| root.join(path))
@@ -107,8 +126,13 @@ pub(super) fn add_modules(tree: &mut Tree, root: &Path, names: &[String], scratc
         std::fs::create_dir_all(file.parent().unwrap_or(&target))?;
         std::fs::write(&file, decompress(&source.join(path))?)?;
     }
-    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
-        std::fs::copy(source.join(list), target.join(list)).with_context(|| format!("copying {list}"))?;
+    for list in [
+        "modules.order",
+        "modules.builtin",
+        "modules.builtin.modinfo",
+    ] {
+        std::fs::copy(source.join(list), target.join(list))
+            .with_context(|| format!("copying {list}"))?;
     }
     depmod(&chosen_base, &release)?;
     add_directory(tree, &target, &format!("usr/lib/modules/{release}"))?;
@@ -116,7 +140,9 @@ pub(super) fn add_modules(tree: &mut Tree, root: &Path, names: &[String], scratc
 }
 
 fn depmod(base: &Path, release: &str) -> Result<()> {
-    let program = ["/usr/sbin/depmod", "/sbin/depmod"].iter().find(|path| Path::new(path).exists());
+    let program = ["/usr/sbin/depmod", "/sbin/depmod"]
+        .iter()
+        .find(|path| Path::new(path).exists());
     let program = program.context("depmod is missing (Debian package: kmod)")?;
     apt::run(Command::new(program).arg("-b").arg(base).arg(release)).map(drop)
 }
@@ -124,7 +150,8 @@ fn depmod(base: &Path, release: &str) -> Result<()> {
 /// Paths in `source` of the named modules and of those that they need, by modules.dep.
 fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
     let dep = std::fs::read_to_string(source.join("modules.dep")).context("reading modules.dep")?;
-    let builtin = std::fs::read_to_string(source.join("modules.builtin")).context("reading modules.builtin")?;
+    let builtin = std::fs::read_to_string(source.join("modules.builtin"))
+        .context("reading modules.builtin")?;
     let builtin: BTreeSet<String> = builtin.lines().map(module_name).collect();
     let mut by_name = BTreeMap::new();
     for line in dep.lines() {
@@ -155,7 +182,10 @@ fn module_name(path: &str) -> String {
 }
 
 fn plain_name(path: &str) -> String {
-    path.trim_end_matches(".xz").trim_end_matches(".zst").trim_end_matches(".gz").to_owned()
+    path.trim_end_matches(".xz")
+        .trim_end_matches(".zst")
+        .trim_end_matches(".gz")
+        .to_owned()
 }
 
 fn decompress(path: &Path) -> Result<Vec<u8>> {
@@ -166,8 +196,12 @@ fn decompress(path: &Path) -> Result<Vec<u8>> {
         Some("xz") => lzma_rust2::XzReader::new(packed.as_slice(), false)
             .take(MAX_MODULE)
             .read_to_end(&mut plain),
-        Some("zst") => zstd::stream::read::Decoder::new(packed.as_slice())?.take(MAX_MODULE).read_to_end(&mut plain),
-        Some("gz") => flate2::read::GzDecoder::new(packed.as_slice()).take(MAX_MODULE).read_to_end(&mut plain),
+        Some("zst") => zstd::stream::read::Decoder::new(packed.as_slice())?
+            .take(MAX_MODULE)
+            .read_to_end(&mut plain),
+        Some("gz") => flate2::read::GzDecoder::new(packed.as_slice())
+            .take(MAX_MODULE)
+            .read_to_end(&mut plain),
         _ => return Ok(packed),
     }
     .with_context(|| format!("unpacking {}", path.display()))?;
@@ -181,7 +215,13 @@ fn add_directory(tree: &mut Tree, from: &Path, to: &str) -> Result<()> {
         if entry.file_type()?.is_dir() {
             add_directory(tree, &entry.path(), &path)?;
         } else {
-            tree.insert(path, Node::File { mode: 0o644, data: std::fs::read(entry.path())? });
+            tree.insert(
+                path,
+                Node::File {
+                    mode: 0o644,
+                    data: std::fs::read(entry.path())?,
+                },
+            );
         }
     }
     Ok(())
@@ -204,20 +244,33 @@ mod tests {
 
     #[test]
     fn module_names_ignore_folder_suffix_and_dashes() {
-        for path in ["kernel/drivers/md/dm-mod.ko.xz", "dm-mod.ko", "x/dm_mod.ko.zst"] {
+        for path in [
+            "kernel/drivers/md/dm-mod.ko.xz",
+            "dm-mod.ko",
+            "x/dm_mod.ko.zst",
+        ] {
             assert_eq!(module_name(path), "dm_mod");
         }
-        assert_eq!(plain_name("kernel/fs/xfs/xfs.ko.xz"), "kernel/fs/xfs/xfs.ko");
+        assert_eq!(
+            plain_name("kernel/fs/xfs/xfs.ko.xz"),
+            "kernel/fs/xfs/xfs.ko"
+        );
     }
 
     #[test]
     fn modules_come_with_dependencies_and_builtin_ones_count() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("modules.dep", "k/xfs.ko.xz: k/libcrc32c.ko.xz k/crc.ko.xz\nk/crc.ko.xz:\nk/other.ko.xz:\n");
+        write(
+            "modules.dep",
+            "k/xfs.ko.xz: k/libcrc32c.ko.xz k/crc.ko.xz\nk/crc.ko.xz:\nk/other.ko.xz:\n",
+        );
         write("modules.builtin", "kernel/fs/ext4/ext4.ko\n");
         let chosen = choose(dir.path(), &["xfs".into(), "ext4".into()]).unwrap();
-        assert_eq!(chosen.into_iter().collect::<Vec<_>>(), ["k/crc.ko.xz", "k/libcrc32c.ko.xz", "k/xfs.ko.xz"]);
+        assert_eq!(
+            chosen.into_iter().collect::<Vec<_>>(),
+            ["k/crc.ko.xz", "k/libcrc32c.ko.xz", "k/xfs.ko.xz"]
+        );
         let error = choose(dir.path(), &["zfs".into()]).unwrap_err().to_string();
         assert!(error.contains("zfs"), "{error}");
     }
@@ -227,6 +280,9 @@ mod tests {
         let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let names = needed(&this).unwrap();
         assert!(names.iter().any(|name| name == "libc.so.6"), "{names:?}");
-        assert!(names.iter().any(|name| name.starts_with("ld-linux")), "{names:?}");
+        assert!(
+            names.iter().any(|name| name.starts_with("ld-linux")),
+            "{names:?}"
+        );
     }
 }
