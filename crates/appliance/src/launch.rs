@@ -50,8 +50,21 @@ pub struct LaunchOptions {
 
 impl LaunchOptions {
     /// Defaults for these disks.
-    pub fn new(accel: Accel, scratch_dir: PathBuf, nbd_socket: PathBuf, exports: Vec<String>) -> Self {
-        Self { accel, memsize_mib: None, smp: None, total_disk_bytes: 0, scratch_dir, nbd_socket, exports }
+    pub fn new(
+        accel: Accel,
+        scratch_dir: PathBuf,
+        nbd_socket: PathBuf,
+        exports: Vec<String>,
+    ) -> Self {
+        Self {
+            accel,
+            memsize_mib: None,
+            smp: None,
+            total_disk_bytes: 0,
+            scratch_dir,
+            nbd_socket,
+            exports,
+        }
     }
 
     fn memory_mib(&self) -> u64 {
@@ -73,7 +86,11 @@ pub struct Appliance {
 
 impl Appliance {
     /// Starts it and waits for its hello.
-    pub fn launch(image: &ApplianceImage, options: &LaunchOptions, cancel: &CancelToken) -> Result<Self> {
+    pub fn launch(
+        image: &ApplianceImage,
+        options: &LaunchOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let patience = match options.accel {
             // It has said hello before, or somebody insists: then it is slow, not broken.
             Accel::Kvm => KVM_AGAIN,
@@ -98,17 +115,29 @@ impl Appliance {
             image,
             accel: options.accel,
             memsize_mib: options.memory_mib(),
-            smp: options.smp.unwrap_or(if options.accel == Accel::Kvm { 2 } else { 1 }),
+            smp: options
+                .smp
+                .unwrap_or(if options.accel == Accel::Kvm { 2 } else { 1 }),
             scratch: &options.scratch_dir,
             nbd_socket: &options.nbd_socket,
             exports: &options.exports,
         };
         let qemu = Qemu::start(&program, &config)?;
-        let watch = Watch { qemu: &qemu, cancel, silence: patience };
+        let watch = Watch {
+            qemu: &qemu,
+            cancel,
+            silence: patience,
+        };
         let mut client = Client::accept(listener, &watch)?;
         client.hello(&watch)?;
         let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Self { client, qemu, cancel: cancel.clone(), accel: options.accel, hello_ms })
+        Ok(Self {
+            client,
+            qemu,
+            cancel: cancel.clone(),
+            accel: options.accel,
+            hello_ms,
+        })
     }
 
     /// Milliseconds from starting QEMU to the hello.
@@ -122,8 +151,22 @@ impl Appliance {
     }
 
     /// Assembles the storage of `disks` disks and describes every operating system on it.
-    pub fn inspect(&mut self, disks: usize, keys: &[Key], log: &dyn Fn(&str)) -> Result<(StorageMap, Vec<GuestInfo>)> {
-        self.client.inspect(disks, keys, log, &Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE })
+    pub fn inspect(
+        &mut self,
+        disks: usize,
+        keys: &[Key],
+        log: &dyn Fn(&str),
+    ) -> Result<(StorageMap, Vec<GuestInfo>)> {
+        self.client.inspect(
+            disks,
+            keys,
+            log,
+            &Watch {
+                qemu: &self.qemu,
+                cancel: &self.cancel,
+                silence: SILENCE,
+            },
+        )
     }
 
     /// Converts the guest whose root is `root`.
@@ -134,20 +177,38 @@ impl Appliance {
         step: &dyn Fn(&str),
         log: &dyn Fn(&str),
     ) -> Result<ConvertOutcome> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: SILENCE,
+        };
         self.client.convert(root, options, step, log, &watch)
     }
 
     /// Discards what the guest's file systems do not use (unless `fstrim` is false) but for mount points in `skip`,
     /// and flushes the disks. Returns the bytes discarded.
-    pub fn trim(&mut self, root: &str, fstrim: bool, skip: &[String], log: &dyn Fn(&str)) -> Result<u64> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+    pub fn trim(
+        &mut self,
+        root: &str,
+        fstrim: bool,
+        skip: &[String],
+        log: &dyn Fn(&str),
+    ) -> Result<u64> {
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: SILENCE,
+        };
         self.client.trim(root, fstrim, skip, log, &watch)
     }
 
     /// Flushes, deactivates the storage, powers off.
     pub fn shutdown(mut self) -> Result<()> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: Duration::from_secs(60) };
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: Duration::from_secs(60),
+        };
         self.client.shutdown(&watch)?;
         drop(self.client);
         self.qemu.wait(POWER_OFF);
@@ -157,7 +218,11 @@ impl Appliance {
 
 /// KVM where it works, else TCG: as `$V2V_ACCEL` says, as is remembered from this boot of the host, or as an
 /// appliance without disks finds out now. `log` is told when /dev/kvm is there and does not work.
-pub fn settle_accel(image: &ApplianceImage, cancel: &CancelToken, log: &dyn Fn(&str)) -> Result<Accel> {
+pub fn settle_accel(
+    image: &ApplianceImage,
+    cancel: &CancelToken,
+    log: &dyn Fn(&str),
+) -> Result<Accel> {
     if let Choice::Settled(accel) = accel::choose()? {
         return Ok(accel);
     }
@@ -165,7 +230,10 @@ pub fn settle_accel(image: &ApplianceImage, cancel: &CancelToken, log: &dyn Fn(&
         return Ok(Accel::Tcg);
     };
     let scratch = state.join(format!("probe-{}", std::process::id()));
-    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&scratch);
+    let made = std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&scratch);
     made.map_err(|e| Error::io(format!("creating {}", scratch.display()), e))?;
     let options = LaunchOptions::new(Accel::Kvm, scratch.clone(), PathBuf::new(), vec![]);
     let tried = Appliance::start(image, &options, KVM_HELLO, cancel).and_then(Appliance::shutdown);
@@ -173,9 +241,13 @@ pub fn settle_accel(image: &ApplianceImage, cancel: &CancelToken, log: &dyn Fn(&
     let _ = std::fs::remove_dir_all(&scratch);
     let accel = match tried {
         Ok(()) => Accel::Kvm,
-        Err(error @ (Error::Cancelled | Error::QemuMissing { .. } | Error::QemuTooOld { .. })) => return Err(error),
+        Err(error @ (Error::Cancelled | Error::QemuMissing { .. } | Error::QemuTooOld { .. })) => {
+            return Err(error);
+        }
         Err(error) => {
-            log(&format!("/dev/kvm is there but does not work ({error}); using TCG until the host boots again"));
+            log(&format!(
+                "/dev/kvm is there but does not work ({error}); using TCG until the host boots again"
+            ));
             Accel::Tcg
         }
     };
@@ -186,9 +258,11 @@ pub fn settle_accel(image: &ApplianceImage, cancel: &CancelToken, log: &dyn Fn(&
 /// Listens on the port's socket, through /proc/self/fd so that a long scratch path does not matter.
 fn listen(scratch: &std::path::Path) -> Result<UnixListener> {
     use std::os::fd::AsRawFd;
-    let folder = std::fs::File::open(scratch).map_err(|e| Error::io(format!("opening {}", scratch.display()), e))?;
+    let folder = std::fs::File::open(scratch)
+        .map_err(|e| Error::io(format!("opening {}", scratch.display()), e))?;
     let path = format!("/proc/self/fd/{}/{PORT_SOCKET}", folder.as_raw_fd());
-    UnixListener::bind(path).map_err(|e| Error::io(format!("creating a socket in {}", scratch.display()), e))
+    UnixListener::bind(path)
+        .map_err(|e| Error::io(format!("creating a socket in {}", scratch.display()), e))
 }
 
 #[cfg(test)]
