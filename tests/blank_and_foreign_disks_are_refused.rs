@@ -17,7 +17,12 @@ fn ext4_disk(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> 
         fs::write(file, content)?;
     }
     let disk = dir.join(format!("{name}.raw"));
-    let status = Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&disk).arg("64M").status()?;
+    let status = Command::new("mke2fs")
+        .args(["-q", "-t", "ext4", "-d"])
+        .arg(&tree)
+        .arg(&disk)
+        .arg("64M")
+        .status()?;
     ensure!(status.success(), "mke2fs failed");
     Ok(disk)
 }
@@ -25,7 +30,10 @@ fn ext4_disk(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> 
 /// The least that is an operating system: what inspection goes by.
 fn minimal_system(name: &str) -> Vec<(&'static str, String)> {
     vec![
-        ("etc/os-release", format!("ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"{name}\"\n")),
+        (
+            "etc/os-release",
+            format!("ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"{name}\"\n"),
+        ),
         ("etc/fstab", "# nothing\n".into()),
         ("bin/sh", "\u{7f}ELF".into()),
         ("usr/bin/env", String::new()),
@@ -38,7 +46,10 @@ fn minimal_system(name: &str) -> Vec<(&'static str, String)> {
 
 fn system_disk(dir: &Path, name: &str) -> Result<PathBuf> {
     let files = minimal_system(name);
-    let files: Vec<_> = files.iter().map(|(path, content)| (*path, content.as_str())).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, content)| (*path, content.as_str()))
+        .collect();
     ext4_disk(dir, name, &files)
 }
 
@@ -51,7 +62,11 @@ fn refuse(disks: &[PathBuf], words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(listing(out.path())?.is_empty(), "left in the target: {:?}", listing(out.path())?);
+    ensure!(
+        listing(out.path())?.is_empty(),
+        "left in the target: {:?}",
+        listing(out.path())?
+    );
     Ok(())
 }
 
@@ -73,7 +88,10 @@ fn a_data_disk_is_refused() -> Result<()> {
 #[test]
 fn several_roots_without_a_terminal_are_refused_and_root_chooses() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let disks = [system_disk(dir.path(), "one")?, system_disk(dir.path(), "two")?];
+    let disks = [
+        system_disk(dir.path(), "one")?,
+        system_disk(dir.path(), "two")?,
+    ];
     refuse(&disks, &["--root", "/dev/sda", "/dev/sdb"])
 }
 
@@ -96,7 +114,19 @@ fn print_source_of_a_bare_disk_says_what_was_guessed() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let disk = dir.path().join("blank.raw");
     fs::File::create(&disk)?.set_len(64 << 20)?;
-    let text = ok(["-i", "disk", "-if", "raw", &arg(&disk), "-o", "null", "--print-source"])?;
-    ensure!(text.contains("blank") && text.contains("2147483648"), "{text}");
+    let text = ok([
+        "-i",
+        "disk",
+        "-if",
+        "raw",
+        &arg(&disk),
+        "-o",
+        "null",
+        "--print-source",
+    ])?;
+    ensure!(
+        text.contains("blank") && text.contains("2147483648"),
+        "{text}"
+    );
     Ok(())
 }

@@ -9,12 +9,22 @@ fn print_source_understands_an_ova() -> Result<()> {
     let ova = TinyOva::new(dir.path(), 8)?.write(dir.path())?;
     for args in [
         vec!["-i", "ova", "-o", "null", "--print-source"],
-        vec!["-i=ova", "-onull", "-print-source", "--debug-gc", "-v", "-x"],
+        vec![
+            "-i=ova",
+            "-onull",
+            "-print-source",
+            "--debug-gc",
+            "-v",
+            "-x",
+        ],
     ] {
         let mut args: Vec<String> = args.into_iter().map(Into::into).collect();
         args.push(arg(&ova));
         let text = ok(&args)?;
-        ensure!(text.contains("tiny") && text.contains("536870912") && text.contains("VM Network"), "{text}");
+        ensure!(
+            text.contains("tiny") && text.contains("536870912") && text.contains("VM Network"),
+            "{text}"
+        );
     }
     Ok(())
 }
@@ -23,9 +33,20 @@ fn print_source_understands_an_ova() -> Result<()> {
 fn print_source_as_json_is_the_machine() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let ova = TinyOva::new(dir.path(), 8)?.write(dir.path())?;
-    let text = ok(["-i", "ova", &arg(&ova), "-o", "null", "--print-source", "--json"])?;
+    let text = ok([
+        "-i",
+        "ova",
+        &arg(&ova),
+        "-o",
+        "null",
+        "--print-source",
+        "--json",
+    ])?;
     let machine: serde_json::Value = serde_json::from_str(&text)?;
-    ensure!(machine["name"] == "tiny" && machine["memory_bytes"] == 512 << 20, "{machine}");
+    ensure!(
+        machine["name"] == "tiny" && machine["memory_bytes"] == 512 << 20,
+        "{machine}"
+    );
     ensure!(machine["disks"][0]["virtual_size"] == 8 << 20, "{machine}");
     Ok(())
 }
@@ -34,7 +55,10 @@ fn print_source_as_json_is_the_machine() -> Result<()> {
 fn machine_readable_alone_lists_capabilities() -> Result<()> {
     let text = ok(["--machine-readable"])?;
     for line in ["input:ova", "output:local", "output:libvirt"] {
-        ensure!(text.lines().any(|found| found == line), "no {line} in {text}");
+        ensure!(
+            text.lines().any(|found| found == line),
+            "no {line} in {text}"
+        );
     }
     Ok(())
 }
@@ -52,6 +76,9 @@ fn wrong_combinations_are_refused_before_the_source_is_looked_at() -> Result<()>
 fn an_unknown_option_is_named() -> Result<()> {
     let output = run(["--no-such-option"])?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(1) && stderr.contains("--no-such-option"), "{stderr}");
+    ensure!(
+        output.status.code() == Some(1) && stderr.contains("--no-such-option"),
+        "{stderr}"
+    );
     Ok(())
 }

@@ -3,18 +3,30 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use v2v_tests::{TinyOva, arg, listing, refused, sha256};
 
 /// Converts `ova`, which must be refused with every one of `words` in the message.
 fn refuse(ova: &Path, words: &[&str]) -> Result<()> {
     let out = tempfile::tempdir()?;
     let before = sha256(ova)?;
-    let line = refused(["-i", "ova", &arg(ova), "-o", "local", "-os", &arg(out.path())])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+    ])?;
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(listing(out.path())?.is_empty(), "left in the target: {:?}", listing(out.path())?);
+    ensure!(
+        listing(out.path())?.is_empty(),
+        "left in the target: {:?}",
+        listing(out.path())?
+    );
     ensure!(sha256(ova)? == before, "the source was changed");
     Ok(())
 }
@@ -45,7 +57,10 @@ fn an_href_that_leaves_the_archive_is_refused() -> Result<()> {
     for href in ["../../etc/passwd", "/etc/passwd"] {
         let dir = tempfile::tempdir()?;
         let mut ova = TinyOva::new(dir.path(), 8)?;
-        ova.edit_ovf(r#"ovf:href="tiny-disk1.vmdk""#, &format!(r#"ovf:href="{href}""#))?;
+        ova.edit_ovf(
+            r#"ovf:href="tiny-disk1.vmdk""#,
+            &format!(r#"ovf:href="{href}""#),
+        )?;
         ova.sign(dir.path())?;
         refuse(&ova.write(dir.path())?, &["etc/passwd"])?;
     }
@@ -56,12 +71,23 @@ fn an_href_that_leaves_the_archive_is_refused() -> Result<()> {
 fn an_href_that_leaves_the_folder_is_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut ova = TinyOva::new(dir.path(), 8)?;
-    ova.edit_ovf(r#"ovf:href="tiny-disk1.vmdk""#, r#"ovf:href="../tiny-disk1.vmdk""#)?;
+    ova.edit_ovf(
+        r#"ovf:href="tiny-disk1.vmdk""#,
+        r#"ovf:href="../tiny-disk1.vmdk""#,
+    )?;
     let folder = dir.path().join("folder");
     fs::create_dir(&folder)?;
     fs::write(folder.join("tiny.ovf"), ova.member("tiny.ovf")?)?;
     let out = tempfile::tempdir()?;
-    let line = refused(["-i", "ova", &arg(&folder), "-o", "local", "-os", &arg(out.path())])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(&folder),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+    ])?;
     ensure!(line.contains("../tiny-disk1.vmdk"), "{line}");
     Ok(())
 }
@@ -96,15 +122,12 @@ fn an_xml_bomb_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_vmdk_whose_grain_directory_is_past_the_end_is_refused() -> Result<()> {
+fn a_vmdk_of_impossible_size_is_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut ova = TinyOva::new(dir.path(), 8)?;
     let disk = ova.member("tiny-disk1.vmdk")?;
-    // gdOffset, VMware Virtual Disk Format 5.0, SparseExtentHeader: byte 56; in the footer too, where there is one.
-    let footer = disk.len() - 1024;
-    for header in [0, footer].into_iter().filter(|header| disk[*header..].starts_with(b"KDMV")).collect::<Vec<_>>() {
-        disk[header + 56..header + 64].copy_from_slice(&0x00ff_ffff_ffff_u64.to_le_bytes());
-    }
+    // capacity, VMware Virtual Disk Format 5.0, SparseExtentHeader: byte 12, in sectors.
+    disk[12..20].copy_from_slice(&u64::MAX.to_le_bytes());
     ova.sign(dir.path())?;
     refuse(&ova.write(dir.path())?, &["tiny-disk1.vmdk", "0x"])
 }
@@ -114,10 +137,12 @@ fn a_grain_that_does_not_inflate_is_refused_with_its_place() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut ova = TinyOva::new(dir.path(), 8)?;
     let disk = ova.member("tiny-disk1.vmdk")?;
-    // The first grain follows the header and the descriptor: overhead, byte 64, in sectors.
-    let overhead = u64::from_le_bytes(disk[64..72].try_into()?);
-    let grain = usize::try_from(overhead * 512)? + 12;
-    disk[grain + 2..grain + 20].fill(0xff);
+    // The text lies in the grain of sector 128; its marker is that number, then the length of the deflated bytes.
+    let marker = disk
+        .chunks_exact(512)
+        .position(|sector| sector[..8] == 128u64.to_le_bytes() && sector[9..12] == [0, 0, 0])
+        .context("no grain marker for sector 128")?;
+    disk[marker * 512 + 14..marker * 512 + 40].fill(0xff);
     ova.sign(dir.path())?;
     refuse(&ova.write(dir.path())?, &["tiny-disk1.vmdk", "0x"])
 }

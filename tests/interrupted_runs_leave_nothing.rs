@@ -14,12 +14,22 @@ use v2v_tests::{arg, interrupt, listing, ok, qemus_using, v2v};
 const KILLS: u32 = 20;
 
 fn start(ova: &Path, out: &Path, temp: &Path) -> Result<Child> {
-    v2v(["-i", "ova", &arg(ova), "-o", "local", "-os", &arg(out), "-of", "qcow2"])?
-        .env("TMPDIR", temp)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting v2v")
+    v2v([
+        "-i",
+        "ova",
+        &arg(ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out),
+        "-of",
+        "qcow2",
+    ])?
+    .env("TMPDIR", temp)
+    .stdout(Stdio::null())
+    .stderr(Stdio::piped())
+    .spawn()
+    .context("starting v2v")
 }
 
 /// QEMU is killed by the kernel when its parent dies; that takes a moment, not seconds.
@@ -39,9 +49,19 @@ fn no_qemu_is_left(out: &Path) -> Result<()> {
 
 fn only_scratch_is_left(out: &Path, temp: &Path, name: &str) -> Result<()> {
     let scratch = format!(".{name}.v2v-");
-    let foreign: Vec<_> = listing(out)?.into_iter().filter(|file| !file.starts_with(&scratch)).collect();
-    ensure!(foreign.is_empty(), "left outside the scratch folder: {foreign:?}");
-    ensure!(listing(temp)?.is_empty(), "left in TMPDIR: {:?}", listing(temp)?);
+    let foreign: Vec<_> = listing(out)?
+        .into_iter()
+        .filter(|file| !file.starts_with(&scratch))
+        .collect();
+    ensure!(
+        foreign.is_empty(),
+        "left outside the scratch folder: {foreign:?}"
+    );
+    ensure!(
+        listing(temp)?.is_empty(),
+        "left in TMPDIR: {:?}",
+        listing(temp)?
+    );
     Ok(())
 }
 
@@ -68,12 +88,28 @@ fn kill_9_at_20_moments() -> Result<()> {
             continue;
         }
         no_qemu_is_left(out.path()).with_context(|| format!("killed after {after:?}"))?;
-        only_scratch_is_left(out.path(), temp.path(), guest.name).with_context(|| format!("killed after {after:?}"))?;
-        ensure!(listing(out.path())?.len() <= 1, "scratch folders pile up: {:?}", listing(out.path())?);
+        only_scratch_is_left(out.path(), temp.path(), guest.name)
+            .with_context(|| format!("killed after {after:?}"))?;
+        ensure!(
+            listing(out.path())?.len() <= 1,
+            "scratch folders pile up: {:?}",
+            listing(out.path())?
+        );
     }
-    ok(["-i", "ova", &arg(&guest.ova), "-o", "local", "-os", &arg(out.path())])?;
+    ok([
+        "-i",
+        "ova",
+        &arg(&guest.ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+    ])?;
     let left = listing(out.path())?;
-    ensure!(left == [format!("{}-sda", guest.name), format!("{}.xml", guest.name)], "{left:?}");
+    ensure!(
+        left == [format!("{}-sda", guest.name), format!("{}.xml", guest.name)],
+        "{left:?}"
+    );
     Ok(())
 }
 
@@ -90,15 +126,31 @@ fn ctrl_c_tidies_up() -> Result<()> {
             if child.try_wait()?.is_some() {
                 break child.wait_with_output()?;
             }
-            ensure!(stopped.elapsed() < Duration::from_secs(10), "v2v goes on {:?} after Ctrl-C", stopped.elapsed());
+            ensure!(
+                stopped.elapsed() < Duration::from_secs(10),
+                "v2v goes on {:?} after Ctrl-C",
+                stopped.elapsed()
+            );
             thread::sleep(Duration::from_millis(20));
         };
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.code() == Some(1), "{}: {stderr}", output.status);
+        ensure!(
+            output.status.code() == Some(1),
+            "{}: {stderr}",
+            output.status
+        );
         ensure!(stderr.contains("v2v: error: cancelled"), "{stderr}");
         no_qemu_is_left(out.path())?;
-        ensure!(listing(out.path())?.is_empty(), "left in the target: {:?}", listing(out.path())?);
-        ensure!(listing(temp.path())?.is_empty(), "left in TMPDIR: {:?}", listing(temp.path())?);
+        ensure!(
+            listing(out.path())?.is_empty(),
+            "left in the target: {:?}",
+            listing(out.path())?
+        );
+        ensure!(
+            listing(temp.path())?.is_empty(),
+            "left in TMPDIR: {:?}",
+            listing(temp.path())?
+        );
     }
     Ok(())
 }

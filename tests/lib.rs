@@ -31,8 +31,15 @@ pub fn ok<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String>
 pub fn refused<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String> {
     let output = run(args)?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(1), "expected exit status 1, found {}: {stderr}", output.status);
-    let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("v2v: error: ")).collect();
+    ensure!(
+        output.status.code() == Some(1),
+        "expected exit status 1, found {}: {stderr}",
+        output.status
+    );
+    let errors: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("v2v: error: "))
+        .collect();
     match errors.as_slice() {
         [one] if stderr.lines().last() == Some(one) => Ok((*one).to_owned()),
         _ => bail!("expected one error line at the end, found: {stderr}"),
@@ -55,7 +62,9 @@ pub fn qemus_using(dir: &Path) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("reading /proc")? {
         let entry = entry?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).into_owned();
         let cwd = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
@@ -68,7 +77,11 @@ pub fn qemus_using(dir: &Path) -> Result<Vec<u32>> {
 
 /// `qemu-img check` finds nothing wrong.
 pub fn assert_image_clean(image: &Path) -> Result<()> {
-    let output = Command::new("qemu-img").args(["check", "-q"]).arg(image).output().context("starting qemu-img")?;
+    let output = Command::new("qemu-img")
+        .args(["check", "-q"])
+        .arg(image)
+        .output()
+        .context("starting qemu-img")?;
     ensure!(
         output.status.success(),
         "qemu-img check {}: {}{}",
@@ -82,14 +95,24 @@ pub fn assert_image_clean(image: &Path) -> Result<()> {
 /// The first MAC address in a domain XML.
 pub fn mac_of(xml: &Path) -> Result<String> {
     let text = fs::read_to_string(xml).with_context(|| format!("reading {}", xml.display()))?;
-    let after = text.split("<mac address=").nth(1).context("the domain has no NIC")?;
+    let after = text
+        .split("<mac address=")
+        .nth(1)
+        .context("the domain has no NIC")?;
     Ok(after.chars().skip(1).take(17).collect())
 }
 
 /// SHA-256 of a file, by the system's own program.
 pub fn sha256(path: &Path) -> Result<String> {
-    let output = Command::new("sha256sum").arg(path).output().context("starting sha256sum")?;
-    Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or_default().to_owned())
+    let output = Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .context("starting sha256sum")?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// A path below `dir` as a string argument.
@@ -110,16 +133,29 @@ impl TinyOva {
         let raw = dir.join("tiny.raw");
         let file = fs::File::create(&raw)?;
         file.set_len(mib << 20)?;
-        std::os::unix::fs::FileExt::write_all_at(&file, &b"not an operating system ".repeat(4096), 64 << 10)?;
+        std::os::unix::fs::FileExt::write_all_at(
+            &file,
+            &b"not an operating system ".repeat(4096),
+            64 << 10,
+        )?;
         drop(file);
         let vmdk = dir.join("tiny-disk1.vmdk");
         let status = Command::new("qemu-img")
-            .args(["convert", "-q", "-O", "vmdk", "-o", "subformat=streamOptimized"])
+            .args([
+                "convert",
+                "-q",
+                "-O",
+                "vmdk",
+                "-o",
+                "subformat=streamOptimized",
+            ])
             .args([&raw, &vmdk])
             .status()?;
         ensure!(status.success(), "qemu-img convert failed");
         let disk = fs::read(&vmdk)?;
-        let mut ova = Self { members: vec![("tiny.ovf".into(), ovf(mib << 20).into_bytes())] };
+        let mut ova = Self {
+            members: vec![("tiny.ovf".into(), ovf(mib << 20).into_bytes())],
+        };
         ova.members.push(("tiny.mf".into(), Vec::new()));
         ova.members.push(("tiny-disk1.vmdk".into(), disk));
         ova.sign(dir)?;
@@ -129,13 +165,21 @@ impl TinyOva {
     /// Makes the manifest true again.
     pub fn sign(&mut self, dir: &Path) -> Result<()> {
         let mut lines = String::new();
-        for (name, content) in self.members.iter().filter(|(name, _)| !name.ends_with(".mf")) {
+        for (name, content) in self
+            .members
+            .iter()
+            .filter(|(name, _)| !name.ends_with(".mf"))
+        {
             let scratch = dir.join("to-hash");
             fs::write(&scratch, content)?;
             lines += &format!("SHA256({name})= {}\n", sha256(&scratch)?);
             fs::remove_file(&scratch)?;
         }
-        for (_, content) in self.members.iter_mut().filter(|(name, _)| name.ends_with(".mf")) {
+        for (_, content) in self
+            .members
+            .iter_mut()
+            .filter(|(name, _)| name.ends_with(".mf"))
+        {
             *content = lines.clone().into_bytes();
         }
         Ok(())
@@ -144,7 +188,9 @@ impl TinyOva {
     /// The member of this name.
     pub fn member(&mut self, name: &str) -> Result<&mut Vec<u8>> {
         let found = self.members.iter_mut().find(|(member, _)| member == name);
-        found.map(|(_, content)| content).with_context(|| format!("no member {name}"))
+        found
+            .map(|(_, content)| content)
+            .with_context(|| format!("no member {name}"))
     }
 
     /// Replaces text in the descriptor.
@@ -165,8 +211,13 @@ impl TinyOva {
         }
         let ova = dir.join("tiny.ova");
         let names = self.members.iter().map(|(name, _)| name);
-        let status =
-            Command::new("tar").args(["--format=ustar", "-cf"]).arg(&ova).arg("-C").arg(&folder).args(names).status()?;
+        let status = Command::new("tar")
+            .args(["--format=ustar", "-cf"])
+            .arg(&ova)
+            .arg("-C")
+            .arg(&folder)
+            .args(names)
+            .status()?;
         ensure!(status.success(), "tar failed");
         fs::remove_dir_all(&folder)?;
         Ok(ova)
@@ -203,7 +254,10 @@ fn ovf(capacity: u64) -> String {
 
 /// Ctrl-C.
 pub fn interrupt(child: &std::process::Child) -> Result<()> {
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().context("starting kill")?;
+    let status = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .context("starting kill")?;
     ensure!(status.success(), "kill -INT {} failed", child.id());
     Ok(())
 }

@@ -1,39 +1,65 @@
 //! The promise: an OVA of VMware goes in, a guest that boots on virtio and keeps its address comes out.
+//! That the same guests do not boot unconverted is shown in crates/testkit/tests/samples.rs.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use testkit::boot::{Boot, Bus};
-use testkit::guest::{Sample, SampleGuest, sample};
+use testkit::guest::{Sample, sample};
 use v2v_tests::{arg, assert_image_clean, listing, mac_of, ok, sha256};
 
 /// TCG on two cores that other tests use too.
 const LOGIN: Duration = Duration::from_secs(400);
-
-/// Without conversion the guest does not find its root on virtio; else the conversion would prove nothing.
-fn does_not_boot_unconverted(guest: &SampleGuest) -> Result<()> {
-    let stuck = if guest.uefi { "Shell>" } else { "(initramfs)" };
-    let mut boot = Boot::new(&guest.raw, "raw").bus(Bus::Virtio).firmware(guest.uefi).start()?;
-    boot.wait_for(stuck, LOGIN)?;
-    ensure!(!boot.transcript().contains("login:"), "the unconverted guest reached a login");
-    Ok(())
-}
 
 fn boots_converted(which: Sample) -> Result<()> {
     let guest = sample(which)?;
     let out = tempfile::tempdir_in(testkit::target_dir())?;
     let source_before = sha256(&guest.ova)?;
     let report = out.path().join("report.json");
-    ok(["-i", "ova", &arg(&guest.ova), "-o", "local", "-os", &arg(out.path()), "-of", "qcow2", "--report", &arg(&report)])?;
-    ensure!(sha256(&guest.ova)? == source_before, "the source was changed");
-    let (disk, xml) = (out.path().join(format!("{}-sda", guest.name)), out.path().join(format!("{}.xml", guest.name)));
-    let want = [format!("{}-sda", guest.name), format!("{}.xml", guest.name), "report.json".to_owned()];
-    ensure!(listing(out.path())? == want, "found {:?}", listing(out.path())?);
+    ok([
+        "-i",
+        "ova",
+        &arg(&guest.ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(out.path()),
+        "-of",
+        "qcow2",
+        "--report",
+        &arg(&report),
+    ])?;
+    ensure!(
+        sha256(&guest.ova)? == source_before,
+        "the source was changed"
+    );
+    let (disk, xml) = (
+        out.path().join(format!("{}-sda", guest.name)),
+        out.path().join(format!("{}.xml", guest.name)),
+    );
+    let want = [
+        "report.json".to_owned(),
+        format!("{}-sda", guest.name),
+        format!("{}.xml", guest.name),
+    ];
+    ensure!(
+        listing(out.path())? == want,
+        "found {:?}",
+        listing(out.path())?
+    );
     assert_image_clean(&disk)?;
     let changes: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(&report)?)?;
     for step in ["initramfs", "fstab"] {
-        ensure!(changes.iter().any(|change| change["step"].as_str().is_some_and(|name| name.contains(step)) || change["path"].as_str().is_some_and(|path| path.contains(step))), "the report has nothing of {step}: {changes:?}");
+        ensure!(
+            changes.iter().any(|change| change["step"]
+                .as_str()
+                .is_some_and(|name| name.contains(step))
+                || change["path"]
+                    .as_str()
+                    .is_some_and(|path| path.contains(step))),
+            "the report has nothing of {step}: {changes:?}"
+        );
     }
 
     let mac = mac_of(&xml)?;
@@ -49,21 +75,6 @@ fn boots_converted(which: Sample) -> Result<()> {
     let banner = boot.ssh_banner(Duration::from_secs(120))?;
     ensure!(banner.starts_with("SSH-2.0-"), "{banner}");
     Ok(())
-}
-
-#[test]
-fn unconverted_bios_guest_stays_in_its_initramfs() -> Result<()> {
-    does_not_boot_unconverted(&sample(Sample::Bios)?)
-}
-
-#[test]
-fn unconverted_uefi_guest_stays_in_the_firmware() -> Result<()> {
-    does_not_boot_unconverted(&sample(Sample::Uefi)?)
-}
-
-#[test]
-fn unconverted_lvm_guest_stays_in_its_initramfs() -> Result<()> {
-    does_not_boot_unconverted(&sample(Sample::Lvm)?)
 }
 
 #[test]

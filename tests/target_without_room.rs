@@ -12,9 +12,20 @@ fn a_full_target_is_refused_before_the_copy() -> Result<()> {
     }
     let guest = sample(Sample::Bios)?;
     let small = SmallFs::new(200)?;
-    let line = refused(["-i", "ova", &arg(&guest.ova), "-o", "local", "-os", &arg(small.path())])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(&guest.ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(small.path()),
+    ])?;
     ensure!(line.contains("space") || line.contains("room"), "{line}");
-    let left: Vec<_> = listing(small.path())?.into_iter().filter(|name| name != "lost+found").collect();
+    let left: Vec<_> = listing(small.path())?
+        .into_iter()
+        .filter(|name| name != "lost+found")
+        .collect();
     ensure!(left.is_empty(), "left in the target: {left:?}");
     Ok(())
 }
@@ -27,8 +38,22 @@ fn preallocation_that_does_not_fit_is_refused_before_any_work() -> Result<()> {
     let guest = sample(Sample::Bios)?;
     let small = SmallFs::new(200)?;
     let begun = std::time::Instant::now();
-    let line = refused(["-i", "ova", &arg(&guest.ova), "-o", "local", "-os", &arg(small.path()), "-oa", "preallocated"])?;
+    let line = refused([
+        "-i",
+        "ova",
+        &arg(&guest.ova),
+        "-o",
+        "local",
+        "-os",
+        &arg(small.path()),
+        "-oa",
+        "preallocated",
+    ])?;
     ensure!(line.contains("space") || line.contains("room"), "{line}");
-    ensure!(begun.elapsed().as_secs() < 3, "took {:?}: the appliance was started first", begun.elapsed());
+    ensure!(
+        begun.elapsed().as_secs() < 3,
+        "took {:?}: the appliance was started first",
+        begun.elapsed()
+    );
     Ok(())
 }

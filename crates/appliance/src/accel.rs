@@ -28,7 +28,9 @@ impl Accel {
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Kvm, Self::Tcg].into_iter().find(|accel| accel.word() == word)
+        [Self::Kvm, Self::Tcg]
+            .into_iter()
+            .find(|accel| accel.word() == word)
     }
 }
 
@@ -45,28 +47,40 @@ pub(crate) enum Choice {
 pub(crate) fn choose() -> Result<Choice> {
     if let Some(word) = std::env::var_os("V2V_ACCEL") {
         let word = word.to_string_lossy();
-        return Accel::from_word(&word).map(Choice::Settled).ok_or_else(|| Error::UnknownAccel(word.into_owned()));
+        return Accel::from_word(&word)
+            .map(Choice::Settled)
+            .ok_or_else(|| Error::UnknownAccel(word.into_owned()));
     }
-    if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+    if fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
         return Ok(Choice::Settled(Accel::Tcg));
     }
     Ok(remembered().map_or(Choice::TryKvm, Choice::Settled))
 }
 
-/// True when guests can be started with KVM on this host, as far as is known: told by `$V2V_ACCEL`, seen at an
-/// earlier start of the appliance in this boot, or /dev/kvm is there and nothing speaks against it.
-pub fn kvm_works() -> bool {
-    !matches!(choose(), Ok(Choice::Settled(Accel::Tcg)) | Err(_))
-}
-
 /// Keeps the verdict until the host boots again. A failure to write it only costs the next run a few seconds.
 pub(crate) fn remember(accel: Accel) {
-    let Some((folder, boot)) = place() else { return };
-    let written = fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder).and_then(|()| {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(folder.join("accel"))?;
-        writeln!(file, "{boot} {}", accel.word())
-    });
+    let Some((folder, boot)) = place() else {
+        return;
+    };
+    let written = fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&folder)
+        .and_then(|()| {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(folder.join("accel"))?;
+            writeln!(file, "{boot} {}", accel.word())
+        });
     if let Err(error) = written {
         tracing::debug!("remembering that {} works: {error}", accel.word());
     }
@@ -84,12 +98,17 @@ fn remembered() -> Option<Accel> {
 
 fn verdict(note: &str, boot: &str) -> Option<Accel> {
     let (noted_boot, word) = note.trim_end().split_once(' ')?;
-    (noted_boot == boot).then(|| Accel::from_word(word)).flatten()
+    (noted_boot == boot)
+        .then(|| Accel::from_word(word))
+        .flatten()
 }
 
 /// Folder of the note, and the id of this boot of the host.
-fn place() -> Option<(PathBuf, String)> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+pub(crate) fn place() -> Option<(PathBuf, String)> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()?
+        .trim()
+        .to_owned();
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(folder) => PathBuf::from(folder).join("v2v"),
         None if rustix::process::geteuid().is_root() => PathBuf::from("/run/v2v"),

@@ -18,8 +18,8 @@ use types::{CancelToken, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 use wire::APPLIANCE_PROTOCOL;
 use wire::appliance::appliance_client::ApplianceClient;
 use wire::appliance::{
-    self, ConvertRequest, HelloRequest, InspectRequest, ShutdownRequest, TrimRequest, convert_event, inspect_event,
-    trim_event,
+    self, ConvertRequest, HelloRequest, InspectRequest, ShutdownRequest, TrimRequest,
+    convert_event, inspect_event, trim_event,
 };
 
 use crate::qemu::Qemu;
@@ -61,7 +61,11 @@ impl Watch<'_> {
             return Some(Error::Cancelled);
         }
         if let Some(status) = self.qemu.status() {
-            return Some(Error::Died { doing: doing.to_owned(), status, last: self.qemu.last_words() });
+            return Some(Error::Died {
+                doing: doing.to_owned(),
+                status,
+                last: self.qemu.last_words(),
+            });
         }
         (since.elapsed() > self.silence).then(|| Error::Silent {
             doing: doing.to_owned(),
@@ -70,7 +74,11 @@ impl Watch<'_> {
         })
     }
 
-    async fn until<T>(&self, doing: &str, work: impl Future<Output = Result<T, Status>>) -> Result<T> {
+    async fn until<T>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T> {
         let since = Instant::now();
         tokio::pin!(work);
         loop {
@@ -91,7 +99,10 @@ impl Watch<'_> {
         if self.cancel.is_cancelled() {
             return Error::Cancelled;
         }
-        if !matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Cancelled) {
+        if !matches!(
+            status.code(),
+            Code::Unknown | Code::Unavailable | Code::Cancelled
+        ) {
             return Error::Refused(status.message().to_owned());
         }
         // QEMU ends a moment after the connection breaks.
@@ -128,13 +139,19 @@ impl Client {
             .map_err(|e| Error::io("starting the RPC runtime", e))?;
         let channel = {
             let _inside = runtime.enter();
-            stream.set_nonblocking(true).map_err(|e| Error::io("preparing the appliance's socket", e))?;
+            stream
+                .set_nonblocking(true)
+                .map_err(|e| Error::io("preparing the appliance's socket", e))?;
             let stream = tokio::net::UnixStream::from_std(stream)
                 .map_err(|e| Error::io("preparing the appliance's socket", e))?;
             let once = Arc::new(Mutex::new(Some(stream)));
             let connector = tower::service_fn(move |_: Uri| {
                 let stream = once.lock().unwrap_or_else(|e| e.into_inner()).take();
-                async move { stream.map(TokioIo::new).ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+                async move {
+                    stream
+                        .map(TokioIo::new)
+                        .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
+                }
             });
             Endpoint::from_static("http://appliance").connect_with_connector_lazy(connector)
         };
@@ -147,10 +164,19 @@ impl Client {
     /// Proves that the appliance lives and is of this build.
     pub(crate) fn hello(&mut self, watch: &Watch<'_>) -> Result<()> {
         let Self { runtime, rpc } = self;
-        let reply = runtime.block_on(watch.until("starting", rpc.hello(HelloRequest {})))?.into_inner();
-        tracing::debug!("appliance: kernel {}, up {} ms", reply.kernel_release, reply.uptime_ms);
+        let reply = runtime
+            .block_on(watch.until("starting", rpc.hello(HelloRequest {})))?
+            .into_inner();
+        tracing::debug!(
+            "appliance: kernel {}, up {} ms",
+            reply.kernel_release,
+            reply.uptime_ms
+        );
         if reply.protocol != APPLIANCE_PROTOCOL {
-            return Err(Error::Protocol { found: reply.protocol, expected: APPLIANCE_PROTOCOL });
+            return Err(Error::Protocol {
+                found: reply.protocol,
+                expected: APPLIANCE_PROTOCOL,
+            });
         }
         Ok(())
     }
@@ -165,7 +191,13 @@ impl Client {
         let doing = "inspecting the guest";
         let request = InspectRequest {
             disks: u32::try_from(disks).unwrap_or(u32::MAX),
-            keys: keys.iter().map(|key| appliance::Key { id: key.id.clone(), secret: key.secret.clone() }).collect(),
+            keys: keys
+                .iter()
+                .map(|key| appliance::Key {
+                    id: key.id.clone(),
+                    secret: key.secret.clone(),
+                })
+                .collect(),
         };
         let Self { runtime, rpc } = self;
         runtime.block_on(async {
@@ -175,7 +207,10 @@ impl Client {
                     Some(inspect_event::Event::Log(line)) => log(&line),
                     Some(inspect_event::Event::Reply(reply)) => {
                         let storage = document("storage map", &reply.storage_json)?;
-                        let guests = reply.guests_json.iter().map(|json| document("guest description", json));
+                        let guests = reply
+                            .guests_json
+                            .iter()
+                            .map(|json| document("guest description", json));
                         return Ok((storage, guests.collect::<Result<_>>()?));
                     }
                     None => {}
@@ -193,9 +228,14 @@ impl Client {
         watch: &Watch<'_>,
     ) -> Result<ConvertOutcome> {
         let doing = "converting the guest";
-        let options_json = serde_json::to_string(options)
-            .map_err(|source| Error::Document { what: "options", source })?;
-        let request = ConvertRequest { root: root.to_owned(), options_json };
+        let options_json = serde_json::to_string(options).map_err(|source| Error::Document {
+            what: "options",
+            source,
+        })?;
+        let request = ConvertRequest {
+            root: root.to_owned(),
+            options_json,
+        };
         let Self { runtime, rpc } = self;
         runtime.block_on(async {
             let mut events = watch.until(doing, rpc.convert(request)).await?.into_inner();
@@ -203,7 +243,9 @@ impl Client {
                 match next(watch, doing, &mut events).await?.event {
                     Some(convert_event::Event::Log(line)) => log(&line),
                     Some(convert_event::Event::Step(name)) => step(&name),
-                    Some(convert_event::Event::OutcomeJson(json)) => return document("conversion outcome", &json),
+                    Some(convert_event::Event::OutcomeJson(json)) => {
+                        return document("conversion outcome", &json);
+                    }
                     None => {}
                 }
             }
@@ -219,7 +261,11 @@ impl Client {
         watch: &Watch<'_>,
     ) -> Result<u64> {
         let doing = "discarding unused blocks";
-        let request = TrimRequest { fstrim, skip: skip.to_vec(), root: root.to_owned() };
+        let request = TrimRequest {
+            fstrim,
+            skip: skip.to_vec(),
+            root: root.to_owned(),
+        };
         let Self { runtime, rpc } = self;
         runtime.block_on(async {
             let mut events = watch.until(doing, rpc.trim(request)).await?.into_inner();
@@ -245,7 +291,9 @@ impl Client {
 
 async fn next<T>(watch: &Watch<'_>, doing: &str, events: &mut Streaming<T>) -> Result<T> {
     let ended = || Status::data_loss("the appliance ended its reply too early");
-    watch.until(doing, async { events.message().await?.ok_or_else(ended) }).await
+    watch
+        .until(doing, async { events.message().await?.ok_or_else(ended) })
+        .await
 }
 
 fn document<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T> {
@@ -255,7 +303,9 @@ fn document<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T> {
 /// QEMU connects when it starts; it may also end instead.
 fn accept_one(listener: &UnixListener, watch: &Watch<'_>) -> Result<UnixStream> {
     let since = Instant::now();
-    listener.set_nonblocking(true).map_err(|e| Error::io("preparing the appliance's socket", e))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|e| Error::io("preparing the appliance's socket", e))?;
     loop {
         match listener.accept() {
             Ok((stream, _)) => return Ok(stream),

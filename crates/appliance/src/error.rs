@@ -10,7 +10,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// There is no image to start.
-    #[error("no appliance found in {tried}; build it with `cargo xtask dist`, or set V2V_APPLIANCE")]
+    #[error(
+        "no appliance found in {tried}; build it with `cargo xtask dist`, or set V2V_APPLIANCE"
+    )]
     NoImage {
         /// Where it was looked for.
         tried: String,
@@ -25,7 +27,9 @@ pub enum Error {
         program: String,
     },
     /// QEMU is too old.
-    #[error("{program} is version {found}, and at least {needed} is needed; on Debian 12 take qemu-system-x86 from bookworm or later")]
+    #[error(
+        "{program} is version {found}, and at least {needed} is needed; on Debian 12 take qemu-system-x86 from bookworm or later"
+    )]
     QemuTooOld {
         /// Name of the program.
         program: String,
@@ -45,7 +49,9 @@ pub enum Error {
         last: String,
     },
     /// The appliance does not answer.
-    #[error("the appliance gave no sign of life for {seconds} s while {doing}; the last of its log: {last}")]
+    #[error(
+        "the appliance gave no sign of life for {seconds} s while {doing}; the last of its log: {last}"
+    )]
     Silent {
         /// What it was to do.
         doing: String,
@@ -55,7 +61,9 @@ pub enum Error {
         last: String,
     },
     /// The appliance is of another build.
-    #[error("the appliance speaks protocol {found}, expected {expected}; build v2v and its appliance together")]
+    #[error(
+        "the appliance speaks protocol {found}, expected {expected}; build v2v and its appliance together"
+    )]
     Protocol {
         /// Number that it gave.
         found: u32,
@@ -95,6 +103,9 @@ impl Error {
     }
 
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
-        Self::Io { doing: doing.into(), source }
+        Self::Io {
+            doing: doing.into(),
+            source,
+        }
     }
 }

@@ -16,7 +16,12 @@ pub struct ApplianceImage {
 /// Name of the kernel in the image's folder.
 const KERNEL: &str = "vmlinux";
 /// Names of the initramfs, the first that exists.
-const INITRAMFS: &[&str] = &["initramfs.cpio", "initramfs.cpio.zst", "initramfs.cpio.lz4", "initramfs.cpio.gz"];
+const INITRAMFS: &[&str] = &[
+    "initramfs.cpio",
+    "initramfs.cpio.zst",
+    "initramfs.cpio.lz4",
+    "initramfs.cpio.gz",
+];
 /// Where a package puts it.
 const INSTALLED: &str = "/usr/lib/v2v/appliance";
 
@@ -29,10 +34,18 @@ pub fn find_image() -> Result<ApplianceImage> {
         Some(folder) => vec![folder],
         None => candidates(program.as_deref()),
     };
-    folders.iter().find_map(|folder| in_folder(folder)).ok_or_else(|| {
-        let tried: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        Error::NoImage { tried: tried.join(", ") }
-    })
+    folders
+        .iter()
+        .find_map(|folder| in_folder(folder))
+        .ok_or_else(|| {
+            let tried: Vec<_> = folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+            Error::NoImage {
+                tried: tried.join(", "),
+            }
+        })
 }
 
 fn candidates(program: Option<&Path>) -> Vec<PathBuf> {
@@ -42,9 +55,22 @@ fn candidates(program: Option<&Path>) -> Vec<PathBuf> {
     }
     folders.push(PathBuf::from(INSTALLED));
     // target/debug/v2v or target/debug/deps/test-…
-    for ancestor in program.map(Path::ancestors).into_iter().flatten().skip(1).take(3) {
-        if ancestor.file_name().is_some_and(|name| name == "debug" || name == "release") {
-            folders.extend(ancestor.parent().map(|target| target.join("appliance/image")));
+    for ancestor in program
+        .map(Path::ancestors)
+        .into_iter()
+        .flatten()
+        .skip(1)
+        .take(3)
+    {
+        if ancestor
+            .file_name()
+            .is_some_and(|name| name == "debug" || name == "release")
+        {
+            folders.extend(
+                ancestor
+                    .parent()
+                    .map(|target| target.join("appliance/image")),
+            );
         }
     }
     folders
@@ -52,8 +78,13 @@ fn candidates(program: Option<&Path>) -> Vec<PathBuf> {
 
 fn in_folder(folder: &Path) -> Option<ApplianceImage> {
     let kernel = folder.join(KERNEL);
-    let initramfs = INITRAMFS.iter().map(|name| folder.join(name)).find(|file| file.is_file())?;
-    kernel.is_file().then_some(ApplianceImage { kernel, initramfs })
+    let initramfs = INITRAMFS
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|file| file.is_file())?;
+    kernel
+        .is_file()
+        .then_some(ApplianceImage { kernel, initramfs })
 }
 
 #[cfg(test)]
@@ -63,7 +94,11 @@ mod tests {
     #[test]
     fn beside_the_program_comes_first_and_cargos_target_last() {
         let found = candidates(Some(Path::new("/src/target/debug/v2v")));
-        let want = ["/src/target/debug/appliance", INSTALLED, "/src/target/appliance/image"];
+        let want = [
+            "/src/target/debug/appliance",
+            INSTALLED,
+            "/src/target/appliance/image",
+        ];
         assert_eq!(found, want.map(PathBuf::from));
     }
 
@@ -74,6 +109,9 @@ mod tests {
         std::fs::write(dir.path().join("vmlinux"), "").unwrap();
         assert_eq!(in_folder(dir.path()), None);
         std::fs::write(dir.path().join("initramfs.cpio"), "").unwrap();
-        assert_eq!(in_folder(dir.path()).unwrap().initramfs, dir.path().join("initramfs.cpio"));
+        assert_eq!(
+            in_folder(dir.path()).unwrap().initramfs,
+            dir.path().join("initramfs.cpio")
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Starts the appliance and asks it things.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::{Accel, ApplianceImage, Error, Result};
 
 /// How long KVM may take to show a sign of life; it needs less than a second where it works.
 const KVM_HELLO: Duration = Duration::from_secs(6);
+/// How long KVM that is known to work may take on a loaded machine.
+const KVM_AGAIN: Duration = Duration::from_secs(60);
 /// How long TCG may take on a loaded machine; 3 s on an idle one.
 const TCG_HELLO: Duration = Duration::from_secs(180);
 /// How long the appliance may be silent at work: an fsck of a large file system says nothing for long.
@@ -29,6 +32,8 @@ const MOST_MEMORY_MIB: u64 = 4096;
 /// How to launch.
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
+    /// What it runs under, see [`settle_accel`].
+    pub accel: Accel,
     /// Memory in MiB (`--memsize`); by the size of the disks when not given.
     pub memsize_mib: Option<u64>,
     /// Virtual CPUs (`--smp`); one when not given, two with KVM.
@@ -45,8 +50,21 @@ pub struct LaunchOptions {
 
 impl LaunchOptions {
     /// Defaults for these disks.
-    pub fn new(scratch_dir: PathBuf, nbd_socket: PathBuf, exports: Vec<String>) -> Self {
-        Self { memsize_mib: None, smp: None, total_disk_bytes: 0, scratch_dir, nbd_socket, exports }
+    pub fn new(
+        accel: Accel,
+        scratch_dir: PathBuf,
+        nbd_socket: PathBuf,
+        exports: Vec<String>,
+    ) -> Self {
+        Self {
+            accel,
+            memsize_mib: None,
+            smp: None,
+            total_disk_bytes: 0,
+            scratch_dir,
+            nbd_socket,
+            exports,
+        }
     }
 
     fn memory_mib(&self) -> u64 {
@@ -67,35 +85,23 @@ pub struct Appliance {
 }
 
 impl Appliance {
-    /// Starts it and waits for its hello. KVM that nobody has seen work gets a few seconds; then it is TCG.
+    /// Starts it and waits for its hello.
     pub fn launch(
         image: &ApplianceImage,
         options: &LaunchOptions,
         cancel: &CancelToken,
-        log: &dyn Fn(&str),
     ) -> Result<Self> {
-        match accel::choose()? {
-            Choice::Settled(accel) => Self::start(image, options, accel, hello_patience(accel), cancel),
-            Choice::TryKvm => match Self::start(image, options, Accel::Kvm, KVM_HELLO, cancel) {
-                Ok(appliance) => {
-                    accel::remember(Accel::Kvm);
-                    Ok(appliance)
-                }
-                Err(Error::Cancelled) => Err(Error::Cancelled),
-                Err(error) => {
-                    log(&format!("KVM does not work here ({error}); the appliance runs under TCG until the host boots again"));
-                    let appliance = Self::start(image, options, Accel::Tcg, TCG_HELLO, cancel)?;
-                    accel::remember(Accel::Tcg);
-                    Ok(appliance)
-                }
-            },
-        }
+        let patience = match options.accel {
+            // It has said hello before, or somebody insists: then it is slow, not broken.
+            Accel::Kvm => KVM_AGAIN,
+            Accel::Tcg => TCG_HELLO,
+        };
+        Self::start(image, options, patience, cancel)
     }
 
     fn start(
         image: &ApplianceImage,
         options: &LaunchOptions,
-        accel: Accel,
         patience: Duration,
         cancel: &CancelToken,
     ) -> Result<Self> {
@@ -107,19 +113,31 @@ impl Appliance {
         let listener = listen(&options.scratch_dir)?;
         let config = Config {
             image,
-            accel,
+            accel: options.accel,
             memsize_mib: options.memory_mib(),
-            smp: options.smp.unwrap_or(if accel == Accel::Kvm { 2 } else { 1 }),
+            smp: options
+                .smp
+                .unwrap_or(if options.accel == Accel::Kvm { 2 } else { 1 }),
             scratch: &options.scratch_dir,
             nbd_socket: &options.nbd_socket,
             exports: &options.exports,
         };
         let qemu = Qemu::start(&program, &config)?;
-        let watch = Watch { qemu: &qemu, cancel, silence: patience };
+        let watch = Watch {
+            qemu: &qemu,
+            cancel,
+            silence: patience,
+        };
         let mut client = Client::accept(listener, &watch)?;
         client.hello(&watch)?;
         let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Self { client, qemu, cancel: cancel.clone(), accel, hello_ms })
+        Ok(Self {
+            client,
+            qemu,
+            cancel: cancel.clone(),
+            accel: options.accel,
+            hello_ms,
+        })
     }
 
     /// Milliseconds from starting QEMU to the hello.
@@ -133,8 +151,22 @@ impl Appliance {
     }
 
     /// Assembles the storage of `disks` disks and describes every operating system on it.
-    pub fn inspect(&mut self, disks: usize, keys: &[Key], log: &dyn Fn(&str)) -> Result<(StorageMap, Vec<GuestInfo>)> {
-        self.client.inspect(disks, keys, log, &Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE })
+    pub fn inspect(
+        &mut self,
+        disks: usize,
+        keys: &[Key],
+        log: &dyn Fn(&str),
+    ) -> Result<(StorageMap, Vec<GuestInfo>)> {
+        self.client.inspect(
+            disks,
+            keys,
+            log,
+            &Watch {
+                qemu: &self.qemu,
+                cancel: &self.cancel,
+                silence: SILENCE,
+            },
+        )
     }
 
     /// Converts the guest whose root is `root`.
@@ -145,20 +177,38 @@ impl Appliance {
         step: &dyn Fn(&str),
         log: &dyn Fn(&str),
     ) -> Result<ConvertOutcome> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: SILENCE,
+        };
         self.client.convert(root, options, step, log, &watch)
     }
 
     /// Discards what the guest's file systems do not use (unless `fstrim` is false) but for mount points in `skip`,
     /// and flushes the disks. Returns the bytes discarded.
-    pub fn trim(&mut self, root: &str, fstrim: bool, skip: &[String], log: &dyn Fn(&str)) -> Result<u64> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: SILENCE };
+    pub fn trim(
+        &mut self,
+        root: &str,
+        fstrim: bool,
+        skip: &[String],
+        log: &dyn Fn(&str),
+    ) -> Result<u64> {
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: SILENCE,
+        };
         self.client.trim(root, fstrim, skip, log, &watch)
     }
 
     /// Flushes, deactivates the storage, powers off.
     pub fn shutdown(mut self) -> Result<()> {
-        let watch = Watch { qemu: &self.qemu, cancel: &self.cancel, silence: Duration::from_secs(60) };
+        let watch = Watch {
+            qemu: &self.qemu,
+            cancel: &self.cancel,
+            silence: Duration::from_secs(60),
+        };
         self.client.shutdown(&watch)?;
         drop(self.client);
         self.qemu.wait(POWER_OFF);
@@ -166,20 +216,53 @@ impl Appliance {
     }
 }
 
-fn hello_patience(accel: Accel) -> Duration {
-    match accel {
-        // Somebody said so, or it has worked before: then it is slow, not broken.
-        Accel::Kvm => Duration::from_secs(60),
-        Accel::Tcg => TCG_HELLO,
+/// KVM where it works, else TCG: as `$V2V_ACCEL` says, as is remembered from this boot of the host, or as an
+/// appliance without disks finds out now. `log` is told when /dev/kvm is there and does not work.
+pub fn settle_accel(
+    image: &ApplianceImage,
+    cancel: &CancelToken,
+    log: &dyn Fn(&str),
+) -> Result<Accel> {
+    if let Choice::Settled(accel) = accel::choose()? {
+        return Ok(accel);
     }
+    let Some((state, _)) = accel::place() else {
+        return Ok(Accel::Tcg);
+    };
+    let scratch = state.join(format!("probe-{}", std::process::id()));
+    let made = std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&scratch);
+    made.map_err(|e| Error::io(format!("creating {}", scratch.display()), e))?;
+    let options = LaunchOptions::new(Accel::Kvm, scratch.clone(), PathBuf::new(), vec![]);
+    let tried = Appliance::start(image, &options, KVM_HELLO, cancel).and_then(Appliance::shutdown);
+    // It holds a socket and two logs; the folder is removed with the state of this boot at the latest.
+    let _ = std::fs::remove_dir_all(&scratch);
+    let accel = match tried {
+        Ok(()) => Accel::Kvm,
+        Err(error @ (Error::Cancelled | Error::QemuMissing { .. } | Error::QemuTooOld { .. })) => {
+            return Err(error);
+        }
+        Err(error) => {
+            log(&format!(
+                "/dev/kvm is there but does not work ({error}); using TCG until the host boots again"
+            ));
+            Accel::Tcg
+        }
+    };
+    accel::remember(accel);
+    Ok(accel)
 }
 
 /// Listens on the port's socket, through /proc/self/fd so that a long scratch path does not matter.
 fn listen(scratch: &std::path::Path) -> Result<UnixListener> {
     use std::os::fd::AsRawFd;
-    let folder = std::fs::File::open(scratch).map_err(|e| Error::io(format!("opening {}", scratch.display()), e))?;
+    let folder = std::fs::File::open(scratch)
+        .map_err(|e| Error::io(format!("opening {}", scratch.display()), e))?;
     let path = format!("/proc/self/fd/{}/{PORT_SOCKET}", folder.as_raw_fd());
-    UnixListener::bind(path).map_err(|e| Error::io(format!("creating a socket in {}", scratch.display()), e))
+    UnixListener::bind(path)
+        .map_err(|e| Error::io(format!("creating a socket in {}", scratch.display()), e))
 }
 
 #[cfg(test)]
@@ -188,7 +271,7 @@ mod tests {
 
     #[test]
     fn memory_follows_the_disks_up_to_a_limit() {
-        let mut options = LaunchOptions::new("/s".into(), "/n".into(), vec![]);
+        let mut options = LaunchOptions::new(Accel::Tcg, "/s".into(), "/n".into(), vec![]);
         assert_eq!(options.memory_mib(), BASE_MEMORY_MIB);
         options.total_disk_bytes = 2 << 40;
         assert_eq!(options.memory_mib(), BASE_MEMORY_MIB + 512);

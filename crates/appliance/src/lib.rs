@@ -1,9 +1,9 @@
 //! The appliance, seen from the host: found, launched, asked, ended.
 //!
 //! ```text
-//!  find_image ─> launch: KVM, if nothing speaks against it ──hello within 6 s──> Appliance
-//!                   │                                └─ no hello ─┐
-//!                   └── TCG <──────── verdict remembered ─────────┘
+//!  find_image ─> settle_accel: KVM where it says hello within 6 s, else TCG; remembered for this boot of the host
+//!       │             │
+//!       └─────────────┴─> launch ─> Appliance
 //!  Appliance ── inspect, convert, trim (gRPC over a virtio-serial port) ──> shutdown
 //! ```
 //!
@@ -18,8 +18,8 @@ mod launch;
 mod qemu;
 mod sys;
 
-pub use accel::{Accel, kvm_works};
+pub use accel::Accel;
 pub use client::Key;
 pub use error::{Error, Result};
 pub use image::{ApplianceImage, find_image};
-pub use launch::{Appliance, LaunchOptions};
+pub use launch::{Appliance, LaunchOptions, settle_accel};

@@ -42,11 +42,16 @@ pub(crate) struct Config<'a> {
 /// The program, found and new enough.
 pub(crate) fn find() -> Result<PathBuf> {
     let program = std::env::var_os("V2V_QEMU").unwrap_or_else(|| OsString::from(PROGRAM));
-    let output = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
+    let output = Command::new(&program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
     let name = program.to_string_lossy().into_owned();
     let output = match output {
         Ok(output) => output,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::QemuMissing { program: name }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::QemuMissing { program: name });
+        }
         Err(error) => return Err(Error::io(format!("starting {name}"), error)),
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -54,7 +59,10 @@ pub(crate) fn find() -> Result<PathBuf> {
         Some(found) if found >= OLDEST => Ok(program.into()),
         found => Err(Error::QemuTooOld {
             program: name,
-            found: found.map_or_else(|| "unknown".to_owned(), |(major, minor)| format!("{major}.{minor}")),
+            found: found.map_or_else(
+                || "unknown".to_owned(),
+                |(major, minor)| format!("{major}.{minor}"),
+            ),
             needed: format!("{}.{}", OLDEST.0, OLDEST.1),
         }),
     }
@@ -70,7 +78,9 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// The command line. Paths in the scratch folder are relative, because a unix socket's path holds 107 bytes only.
 pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
-    let mut push = |words: &[&dyn AsRef<OsStr>]| args.extend(words.iter().map(|word| word.as_ref().to_owned()));
+    let mut push = |words: &[&dyn AsRef<OsStr>]| {
+        args.extend(words.iter().map(|word| word.as_ref().to_owned()))
+    };
     let accel = match config.accel {
         Accel::Kvm => "kvm",
         Accel::Tcg => "tcg,thread=multi",
@@ -79,23 +89,68 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
         Accel::Kvm => "host",
         Accel::Tcg => "max",
     };
-    push(&[&"-name", &"v2v-appliance", &"-no-user-config", &"-nodefaults", &"-display", &"none", &"-no-reboot"]);
-    push(&[&"-machine", &"q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off", &"-accel", &accel, &"-cpu", &cpu]);
+    push(&[
+        &"-name",
+        &"v2v-appliance",
+        &"-no-user-config",
+        &"-nodefaults",
+        &"-display",
+        &"none",
+        &"-no-reboot",
+    ]);
+    push(&[
+        &"-machine",
+        &"q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off",
+        &"-accel",
+        &accel,
+        &"-cpu",
+        &cpu,
+    ]);
     // What a hostile file system could make of QEMU has no use for fork, exec or other privileges.
-    push(&[&"-sandbox", &"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
-    push(&[&"-m", &config.memsize_mib.to_string(), &"-smp", &config.smp.to_string()]);
-    push(&[&"-kernel", &config.image.kernel, &"-initrd", &config.image.initramfs, &"-append", &KERNEL_ARGS]);
+    push(&[
+        &"-sandbox",
+        &"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ]);
+    push(&[
+        &"-m",
+        &config.memsize_mib.to_string(),
+        &"-smp",
+        &config.smp.to_string(),
+    ]);
+    push(&[
+        &"-kernel",
+        &config.image.kernel,
+        &"-initrd",
+        &config.image.initramfs,
+        &"-append",
+        &KERNEL_ARGS,
+    ]);
     push(&[&"-serial", &format!("file:{CONSOLE}")]);
     push(&[&"-chardev", &format!("socket,id=port,path={PORT_SOCKET}")]);
-    push(&[&"-device", &"virtio-serial-pci", &"-device", &format!("virtserialport,chardev=port,name={PORT_NAME}")]);
-    push(&[&"-object", &"rng-random,id=rng,filename=/dev/urandom", &"-device", &"virtio-rng-pci,rng=rng"]);
-    let socket = config.nbd_socket.strip_prefix(config.scratch).unwrap_or(config.nbd_socket);
+    push(&[
+        &"-device",
+        &"virtio-serial-pci",
+        &"-device",
+        &format!("virtserialport,chardev=port,name={PORT_NAME}"),
+    ]);
+    push(&[
+        &"-object",
+        &"rng-random,id=rng,filename=/dev/urandom",
+        &"-device",
+        &"virtio-rng-pci,rng=rng",
+    ]);
+    let socket = config
+        .nbd_socket
+        .strip_prefix(config.scratch)
+        .unwrap_or(config.nbd_socket);
     for (index, export) in config.exports.iter().enumerate() {
         // A comma in a value is written twice; the socket's folder may hold one.
         let socket = socket.to_string_lossy().replace(',', ",,");
         push(&[
             &"-blockdev",
-            &format!("nbd,node-name=disk{index},server.type=unix,server.path={socket},export={export},discard=unmap"),
+            &format!(
+                "nbd,node-name=disk{index},server.type=unix,server.path={socket},export={export},discard=unmap"
+            ),
         ]);
         push(&[
             &"-device",
@@ -134,10 +189,14 @@ impl Qemu {
     /// and the thread ends with the process.
     pub(crate) fn start(program: &Path, config: &Config<'_>) -> Result<Self> {
         let log = config.scratch.join(STDERR);
-        let stderr = File::create(&log).map_err(|e| Error::io(format!("creating {}", log.display()), e))?;
+        let stderr =
+            File::create(&log).map_err(|e| Error::io(format!("creating {}", log.display()), e))?;
         let mut command = Command::new(program);
         command.args(arguments(config)).current_dir(config.scratch);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
         sys::die_with_parent(&mut command);
         tracing::debug!("{command:?}");
         let (started, start) = mpsc::channel();
@@ -150,20 +209,35 @@ impl Qemu {
                 move || keep(&mut command, &started, &status, &kill)
             })
             .map_err(|e| Error::io("starting a thread", e))?;
-        let result = start.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        let result = start
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
         result.map_err(|e| Error::io(format!("starting {}", program.display()), e))?;
-        Ok(Self { status, kill, keeper: Some(keeper), scratch: config.scratch.to_owned() })
+        Ok(Self {
+            status,
+            kill,
+            keeper: Some(keeper),
+            scratch: config.scratch.to_owned(),
+        })
     }
 
     /// How it ended, if it did.
     pub(crate) fn status(&self) -> Option<String> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The line of its logs that says most about why it ended or hangs.
     pub(crate) fn last_words(&self) -> String {
-        let read = |name| fs::read(self.scratch.join(name)).map(|log| String::from_utf8_lossy(&log).into_owned());
-        telling_line(&read(STDERR).unwrap_or_default(), &read(CONSOLE).unwrap_or_default())
+        let read = |name| {
+            fs::read(self.scratch.join(name)).map(|log| String::from_utf8_lossy(&log).into_owned())
+        };
+        telling_line(
+            &read(STDERR).unwrap_or_default(),
+            &read(CONSOLE).unwrap_or_default(),
+        )
     }
 
     /// Waits until it has ended by itself, and kills it when it takes longer than `patience`.
@@ -226,12 +300,19 @@ fn watch(child: &mut Child, kill: &CancelToken) -> String {
 /// QEMU's own complaint first; else the kernel's or applianced's last line, panics preferred.
 fn telling_line(stderr: &str, console: &str) -> String {
     let lines = |text: &str| -> Vec<String> {
-        let clean = text.lines().map(|line| line.trim_matches(|c: char| c.is_whitespace() || c.is_control()).to_owned());
+        let clean = text.lines().map(|line| {
+            line.trim_matches(|c: char| c.is_whitespace() || c.is_control())
+                .to_owned()
+        });
         clean.filter(|line| !line.is_empty()).collect()
     };
     let (stderr, console) = (lines(stderr), lines(console));
     let complaint = stderr.iter().rev().find(|line| !line.contains("warning:"));
-    let panic = || console.iter().find(|line| line.contains("Kernel panic") || line.contains("applianced: error"));
+    let panic = || {
+        console
+            .iter()
+            .find(|line| line.contains("Kernel panic") || line.contains("applianced: error"))
+    };
     complaint
         .or_else(panic)
         .or(console.last())
@@ -245,22 +326,34 @@ mod tests {
 
     #[test]
     fn versions_of_debian_and_of_a_plain_build_are_understood() {
-        assert_eq!(version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some((10, 0)));
+        assert_eq!(
+            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"),
+            Some((10, 0))
+        );
         assert_eq!(version("QEMU emulator version 7.2.0\n"), Some((7, 2)));
         assert_eq!(version("nonsense"), None);
     }
 
     #[test]
     fn the_telling_line_is_qemus_complaint_or_the_panic() {
-        assert_eq!(telling_line("qemu: warning: x\nqemu: no such device\n", "hello\n"), "qemu: no such device");
-        assert_eq!(telling_line("", "a\n[1.0] Kernel panic - not syncing: x\nb\n"), "[1.0] Kernel panic - not syncing: x");
+        assert_eq!(
+            telling_line("qemu: warning: x\nqemu: no such device\n", "hello\n"),
+            "qemu: no such device"
+        );
+        assert_eq!(
+            telling_line("", "a\n[1.0] Kernel panic - not syncing: x\nb\n"),
+            "[1.0] Kernel panic - not syncing: x"
+        );
         assert_eq!(telling_line("", "a\r\n\r\n"), "a");
         assert_eq!(telling_line("", ""), "it left no log");
     }
 
     #[test]
     fn sockets_in_the_scratch_folder_are_named_relative_to_it() {
-        let image = ApplianceImage { kernel: "/k".into(), initramfs: "/i".into() };
+        let image = ApplianceImage {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+        };
         let config = Config {
             image: &image,
             accel: Accel::Tcg,
@@ -270,18 +363,35 @@ mod tests {
             nbd_socket: Path::new("/very/long/scratch/nbd.sock"),
             exports: &["disk0".to_owned()],
         };
-        let args: Vec<_> = arguments(&config).into_iter().map(|arg| arg.into_string().unwrap()).collect();
-        assert!(args.iter().any(|arg| arg.contains("server.path=nbd.sock,export=disk0")), "{args:?}");
-        assert!(args.iter().all(|arg| !arg.contains("/very/long")), "{args:?}");
+        let args: Vec<_> = arguments(&config)
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect();
+        assert!(
+            args.iter()
+                .any(|arg| arg.contains("server.path=nbd.sock,export=disk0")),
+            "{args:?}"
+        );
+        assert!(
+            args.iter().all(|arg| !arg.contains("/very/long")),
+            "{args:?}"
+        );
     }
 
     #[test]
     fn a_qemu_that_ends_is_noticed_with_its_last_words() {
         let dir = tempfile::tempdir().unwrap();
         let fake = dir.path().join("fake-qemu");
-        fs::write(&fake, "#!/bin/sh\necho 'qemu: could not do it' >&2\nexit 3\n").unwrap();
+        fs::write(
+            &fake,
+            "#!/bin/sh\necho 'qemu: could not do it' >&2\nexit 3\n",
+        )
+        .unwrap();
         fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let image = ApplianceImage { kernel: "/k".into(), initramfs: "/i".into() };
+        let image = ApplianceImage {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+        };
         let config = Config {
             image: &image,
             accel: Accel::Tcg,

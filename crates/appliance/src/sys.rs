@@ -8,7 +8,10 @@ use std::process::Command;
 ///
 /// JUSTIFICATION: kill -9 of v2v must leave no QEMU behind, and only the child itself can ask for that, between fork
 /// and exec; the standard library has no safe way to run code there.
-#[expect(unsafe_code, reason = "Command::pre_exec is the only way to run prctl in the child")]
+#[expect(
+    unsafe_code,
+    reason = "Command::pre_exec is the only way to run prctl in the child"
+)]
 pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     // SAFETY: the closure runs between fork and exec and makes only two system calls, prctl and getppid; it neither

@@ -31,7 +31,9 @@ pub enum Error {
         disks: String,
     },
     /// More than one operating system, and nobody said which.
-    #[error("several operating systems found ({roots}); choose one with --root DEVICE, or --root first")]
+    #[error(
+        "several operating systems found ({roots}); choose one with --root DEVICE, or --root first"
+    )]
     SeveralRoots {
         /// Their devices and names.
         roots: String,
@@ -67,4 +69,14 @@ pub enum Error {
     /// Ctrl-C, or a server's cancel.
     #[error("cancelled; nothing was left in the target")]
     Cancelled,
+}
+
+impl Error {
+    /// What the user can do about it, where that is known and not in the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Target(error) => error.hint(),
+            _ => None,
+        }
+    }
 }

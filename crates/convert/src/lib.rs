@@ -26,19 +26,33 @@ use types::CancelToken;
 /// Converts one machine. On any error nothing is left in the target, and nothing is left running.
 pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outcome> {
     let opened = stages::open::run(job, events)?;
-    let mut target = stages::check::run(job, &opened, events)?;
+    let (mut target, host) = stages::check::run(job, &opened, events, cancel)?;
     let result = stages::verify::beside(opened.verifications, events, cancel, |verified| {
-        let mut guest = stages::launch::run(job, &opened.disks, target.scratch_dir(), events, cancel)?;
+        let mut guest = stages::launch::run(
+            job,
+            &host,
+            &opened.disks,
+            target.scratch_dir(),
+            events,
+            cancel,
+        )?;
         let inspected = stages::inspect::run(job, &mut guest, events)?;
         let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
         let overlays = stages::trim::run(job, guest, &inspected, events)?;
-        let disks = stages::copy::run(job, &opened.machine, &overlays, target.as_mut(), events, cancel)?;
+        stages::copy::run(
+            job,
+            &opened.machine,
+            &converted.caps,
+            &overlays,
+            target.as_mut(),
+            events,
+            cancel,
+        )?;
         verified.wait()?;
         let finished = Finished {
             machine: &opened.machine,
             caps: &converted.caps,
             guest: Some(&inspected.guest),
-            disks: &disks,
         };
         stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)
     });

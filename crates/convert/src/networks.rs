@@ -31,11 +31,20 @@ impl NetworkRules {
     pub fn apply(&self, machine: &mut Machine) -> Result<()> {
         for rule in &self.by_mac {
             if !machine.nics.iter().any(|nic| nic.mac == Some(rule.mac)) {
-                let known: Vec<_> = machine.nics.iter().filter_map(|nic| nic.mac).map(|mac| mac.to_string()).collect();
+                let known: Vec<_> = machine
+                    .nics
+                    .iter()
+                    .filter_map(|nic| nic.mac)
+                    .map(|mac| mac.to_string())
+                    .collect();
                 return Err(Error::Network(format!(
                     "--mac {}: the machine has no such NIC; it has {}",
                     rule.mac,
-                    if known.is_empty() { "none with a stated MAC".to_owned() } else { known.join(", ") }
+                    if known.is_empty() {
+                        "none with a stated MAC".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
                 )));
             }
         }
@@ -53,8 +62,17 @@ impl NetworkRules {
     }
 
     fn network_of(&self, nic: &Nic) -> Option<NicNetwork> {
-        let by_mac = self.by_mac.iter().find(|rule| nic.mac == Some(rule.mac)).map(|rule| &rule.network);
-        let by_name = || self.by_name.iter().find(|(name, _)| *name == nic.source_network).map(|(_, out)| out);
+        let by_mac = self
+            .by_mac
+            .iter()
+            .find(|rule| nic.mac == Some(rule.mac))
+            .map(|rule| &rule.network);
+        let by_name = || {
+            self.by_name
+                .iter()
+                .find(|(name, _)| *name == nic.source_network)
+                .map(|(_, out)| out)
+        };
         by_mac.or_else(by_name).or(self.default.as_ref()).cloned()
     }
 }
@@ -117,13 +135,20 @@ mod tests {
             by_name: vec![("VM Network".into(), NicNetwork::Network("prod".into()))],
             default: Some(NicNetwork::Bridge("br0".into())),
         };
-        let mut machine =
-            machine(&[("VM Network", Some("00:50:56:00:00:01")), ("VM Network", None), ("DMZ", None)]);
+        let mut machine = machine(&[
+            ("VM Network", Some("00:50:56:00:00:01")),
+            ("VM Network", None),
+            ("DMZ", None),
+        ]);
         rules.apply(&mut machine).unwrap();
         let got: Vec<_> = machine.nics.iter().map(|nic| nic.network.clone()).collect();
         assert_eq!(
             got,
-            [NicNetwork::Bridge("br1".into()), NicNetwork::Network("prod".into()), NicNetwork::Bridge("br0".into())]
+            [
+                NicNetwork::Bridge("br1".into()),
+                NicNetwork::Network("prod".into()),
+                NicNetwork::Bridge("br0".into())
+            ]
         );
         assert_ne!(machine.nics[1].mac, machine.nics[2].mac);
         assert!(machine.nics[1].mac.is_some());
@@ -138,7 +163,9 @@ mod tests {
             }],
             ..NetworkRules::default()
         };
-        let error = rules.apply(&mut machine(&[("a", Some("00:50:56:00:00:01"))])).unwrap_err();
+        let error = rules
+            .apply(&mut machine(&[("a", Some("00:50:56:00:00:01"))]))
+            .unwrap_err();
         assert!(error.to_string().contains("00:50:56:00:00:01"), "{error}");
     }
 }

@@ -38,7 +38,12 @@ pub struct Error {
 impl Error {
     /// A failure of this kind; `message` is lowercase and says what was expected and what was found.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, path: None, message: message.into(), source: None }
+        Self {
+            kind,
+            path: None,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// Content that contradicts its format.
@@ -58,9 +63,15 @@ impl Error {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NotFound,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ErrorKind::Corrupt,
+            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Io,
         };
-        Self { kind, path: None, message: doing.into(), source: Some(source) }
+        Self {
+            kind,
+            path: None,
+            message: doing.into(),
+            source: Some(source),
+        }
     }
 
     /// Names the path in the guest unless one is named already.

@@ -18,7 +18,11 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
         .chain(SBIN)
         .map(|dir| format!("{dir}/{program}"))
         .find(|candidate| std::path::Path::new(candidate).is_file())
-        .ok_or_else(|| Error::unsupported(format!("`{program}` is not installed here (looked in {path})")))?;
+        .ok_or_else(|| {
+            Error::unsupported(format!(
+                "`{program}` is not installed here (looked in {path})"
+            ))
+        })?;
     tracing::debug!("running {found} {}", args.join(" "));
     let output = Command::new(&found)
         .args(args)
@@ -27,8 +31,19 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
         .map_err(|error| Error::io(format!("running {found}"), error))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let tail: String = stderr.chars().rev().take(STDERR_TAIL).collect::<Vec<_>>().into_iter().rev().collect();
-        return Err(Error::corrupt(format!("{program} failed ({}): {}", output.status, tail.trim())));
+        let tail: String = stderr
+            .chars()
+            .rev()
+            .take(STDERR_TAIL)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
+        return Err(Error::corrupt(format!(
+            "{program} failed ({}): {}",
+            output.status,
+            tail.trim()
+        )));
     }
     if !stderr.trim().is_empty() {
         tracing::debug!("{program}: {}", stderr.trim());

@@ -27,7 +27,11 @@ pub fn is_os_root(root: &Root) -> bool {
 
 /// File systems that the guest mounts by itself at boot, from its fstab, resolved to names of the storage map: root
 /// first, parents before children. Swap, network and missing `nofail` ones are left out.
-pub fn mountpoints(root: &Root, storage: &StorageMap, root_device: &str) -> Result<Vec<Mountpoint>> {
+pub fn mountpoints(
+    root: &Root,
+    storage: &StorageMap,
+    root_device: &str,
+) -> Result<Vec<Mountpoint>> {
     linux::mounts::mountpoints(root, storage, root_device)
 }
 
@@ -48,3 +52,6 @@ pub fn convert(
 ) -> Result<ConvertOutcome> {
     linux::convert::convert(root, guest, storage, options, step)
 }
+
+#[cfg(test)]
+mod tests;

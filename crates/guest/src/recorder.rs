@@ -23,7 +23,13 @@ pub struct Recorder<'r> {
 impl<'r> Recorder<'r> {
     /// Nothing changed yet.
     pub fn new(root: &'r Root) -> Self {
-        Self { root, step: String::new(), changes: Vec::new(), warnings: Vec::new(), unlabelled: Vec::new() }
+        Self {
+            root,
+            step: String::new(),
+            changes: Vec::new(),
+            warnings: Vec::new(),
+            unlabelled: Vec::new(),
+        }
     }
 
     /// Changes from now on belong to this step.
@@ -51,7 +57,13 @@ impl<'r> Recorder<'r> {
     }
 
     /// [`write`](Self::write) with the mode that a new file gets.
-    pub fn write_mode(&mut self, path: &str, content: &[u8], new_mode: u32, why: &str) -> Result<bool> {
+    pub fn write_mode(
+        &mut self,
+        path: &str,
+        content: &[u8],
+        new_mode: u32,
+        why: &str,
+    ) -> Result<bool> {
         let before = match self.root.read(path, CONFIG_MAX.max(content.len() as u64)) {
             Ok(old) if old == content => return Ok(false),
             Ok(old) => Some(sha256(&old)),
@@ -62,7 +74,8 @@ impl<'r> Recorder<'r> {
         if before.is_none()
             && let Ok((dir, _)) = crate::root::split(path)
         {
-            self.root.create_dir_all(if dir.is_empty() { "/" } else { dir })?;
+            self.root
+                .create_dir_all(if dir.is_empty() { "/" } else { dir })?;
         }
         self.root.write(path, content, new_mode)?;
         self.record(path, before, Some(sha256(content)), why);
@@ -71,19 +84,28 @@ impl<'r> Recorder<'r> {
 
     /// Edits a text file; `edit` gets its content and returns the new one, or `None` to leave it. Each byte is one
     /// character, so whatever is not ASCII comes back as it was. False when nothing changed or there is no such file.
-    pub fn edit(&mut self, path: &str, why: &str, edit: impl FnOnce(&str) -> Option<String>) -> Result<bool> {
+    pub fn edit(
+        &mut self,
+        path: &str,
+        why: &str,
+        edit: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<bool> {
         let old = match self.root.read(path, CONFIG_MAX) {
             Ok(old) => old,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        let Some(new) = edit(&from_bytes(&old)) else { return Ok(false) };
+        let Some(new) = edit(&from_bytes(&old)) else {
+            return Ok(false);
+        };
         self.write(path, &to_bytes(&new), why)
     }
 
     /// Removes a file or link. False when there was none.
     pub fn remove(&mut self, path: &str, why: &str) -> Result<bool> {
-        let Some(before) = self.hash_if_there(path)? else { return Ok(false) };
+        let Some(before) = self.hash_if_there(path)? else {
+            return Ok(false);
+        };
         self.root.remove(path)?;
         self.record(path, Some(before), None, why);
         Ok(true)
@@ -108,7 +130,8 @@ impl<'r> Recorder<'r> {
         if before.is_some() {
             self.root.remove(path)?;
         } else if let Ok((dir, _)) = crate::root::split(path) {
-            self.root.create_dir_all(if dir.is_empty() { "/" } else { dir })?;
+            self.root
+                .create_dir_all(if dir.is_empty() { "/" } else { dir })?;
         }
         self.root.symlink(path, target)?;
         self.record(path, before, Some(sha256(target.as_bytes())), why);
@@ -127,7 +150,9 @@ impl<'r> Recorder<'r> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0u8; 128 << 10];
         loop {
-            let len = file.read(&mut buffer).map_err(|error| crate::Error::io("reading", error).at(path))?;
+            let len = file
+                .read(&mut buffer)
+                .map_err(|error| crate::Error::io("reading", error).at(path))?;
             if len == 0 {
                 return Ok(hex(&hasher.finalize()));
             }
@@ -169,7 +194,9 @@ impl<'r> Recorder<'r> {
         match self.root.link_meta(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(meta) if meta.kind == Kind::Symlink => Ok(Some(sha256(self.root.read_link(path)?.as_bytes()))),
+            Ok(meta) if meta.kind == Kind::Symlink => {
+                Ok(Some(sha256(self.root.read_link(path)?.as_bytes())))
+            }
             Ok(_) => Ok(Some(self.hash(path)?)),
         }
     }

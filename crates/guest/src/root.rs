@@ -79,8 +79,9 @@ impl Root {
     /// Opens the directory where the guest's root file system is mounted.
     pub fn open(dir: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = fs::open(dir, flags, Mode::empty())
-            .map_err(|error| Error::io("opening the guest's root directory", error).at(dir.display()))?;
+        let dir = fs::open(dir, flags, Mode::empty()).map_err(|error| {
+            Error::io("opening the guest's root directory", error).at(dir.display())
+        })?;
         Ok(Self { dir })
     }
 
@@ -88,7 +89,13 @@ impl Root {
         let inside = if path.is_empty() { "/" } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RETRIES {
-            match fs::openat2(&self.dir, inside, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match fs::openat2(
+                &self.dir,
+                inside,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            ) {
                 Err(Errno::AGAIN) => {}
                 Err(error) => return Err(Error::io("opening", error).at(path)),
                 Ok(fd) => return Ok(fd),
@@ -101,9 +108,14 @@ impl Root {
     pub fn open_file(&self, path: &str) -> Result<File> {
         let meta = self.meta(path)?;
         if meta.kind != Kind::File {
-            return Err(Error::corrupt(format!("expected a regular file, found {:?}", meta.kind)).at(path));
+            return Err(
+                Error::corrupt(format!("expected a regular file, found {:?}", meta.kind)).at(path),
+            );
         }
-        Ok(File::from(self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?))
+        Ok(File::from(self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        )?))
     }
 
     /// Attributes of what the path leads to, links followed.
@@ -139,7 +151,11 @@ impl Root {
             .read_to_end(&mut content)
             .map_err(|error| Error::io("reading", error).at(path))?;
         if content.len() as u64 > max {
-            return Err(Error::new(ErrorKind::Limit, format!("is larger than the {max} bytes accepted")).at(path));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("is larger than the {max} bytes accepted"),
+            )
+            .at(path));
         }
         Ok(content)
     }
@@ -176,11 +192,17 @@ impl Root {
                 continue;
             }
             if entries.len() == DIR_MAX {
-                return Err(Error::new(ErrorKind::Limit, format!("has more than {DIR_MAX} entries")).at(path));
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!("has more than {DIR_MAX} entries"),
+                )
+                .at(path));
             }
             let name = String::from_utf8_lossy(name).into_owned();
             let kind = match entry.file_type() {
-                FileType::Unknown => self.link_meta(&join(path, &name)).map_or(Kind::Other, |meta| meta.kind),
+                FileType::Unknown => self
+                    .link_meta(&join(path, &name))
+                    .map_or(Kind::Other, |meta| meta.kind),
                 known => kind_of(known),
             };
             entries.push(Entry { name, kind });
@@ -191,14 +213,18 @@ impl Root {
 
     /// Names in a directory, sorted; empty when it cannot be read.
     pub fn names(&self, path: &str) -> Vec<String> {
-        self.list(path).unwrap_or_default().into_iter().map(|entry| entry.name).collect()
+        self.list(path)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect()
     }
 
     /// Target of a symbolic link.
     pub fn read_link(&self, path: &str) -> Result<String> {
         let (parent, name) = self.parent(path)?;
-        let target =
-            fs::readlinkat(&parent, name, Vec::new()).map_err(|error| Error::io("reading the link", error).at(path))?;
+        let target = fs::readlinkat(&parent, name, Vec::new())
+            .map_err(|error| Error::io("reading the link", error).at(path))?;
         Ok(String::from_utf8_lossy(target.as_bytes()).into_owned())
     }
 
@@ -207,13 +233,19 @@ impl Root {
     pub fn resolve_last(&self, path: &str) -> Result<String> {
         let mut at = path.to_owned();
         for _ in 0..SYMLINKS_MAX {
-            let is_link = self.link_meta(&at).is_ok_and(|meta| meta.kind == Kind::Symlink);
+            let is_link = self
+                .link_meta(&at)
+                .is_ok_and(|meta| meta.kind == Kind::Symlink);
             if !is_link {
                 return Ok(at);
             }
             let target = self.read_link(&at)?;
             // The kernel resolves the joined path from the left, so `..` in the target is taken at the link's own place.
-            at = if target.starts_with('/') { target } else { join(split(&at)?.0, &target) };
+            at = if target.starts_with('/') {
+                target
+            } else {
+                join(split(&at)?.0, &target)
+            };
         }
         Err(Error::io("following symbolic links", Errno::LOOP).at(path))
     }
@@ -232,14 +264,26 @@ impl Root {
         fill: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<()> {
         let real = self.resolve_last(path)?;
-        let old = match self.open_file(&real) {
+        self.replace_like(&real, &real, new_mode, fill)
+    }
+
+    /// [`replace`](Self::replace) with mode, owner and attributes of another file; links are not followed.
+    pub fn replace_like(
+        &self,
+        path: &str,
+        like: &str,
+        new_mode: u32,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let old = match self.open_file(like) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (parent, name) = self.parent(&real)?;
+        let (parent, name) = self.parent(path)?;
         let temp = temp_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&parent, &temp, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| Error::io("creating a file beside", error).at(path))?;
         let mut file = File::from(fd);
@@ -258,7 +302,10 @@ impl Root {
     /// Opens an existing regular file for appending in place.
     pub fn open_append(&self, path: &str) -> Result<File> {
         self.open_file(path)?;
-        Ok(File::from(self.open_at(path, OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY)?))
+        Ok(File::from(self.open_at(
+            path,
+            OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY,
+        )?))
     }
 
     /// Renames within the guest; neither last component is followed.
@@ -272,13 +319,15 @@ impl Root {
     /// Removes a file or symbolic link; the last component is not followed.
     pub fn remove(&self, path: &str) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        fs::unlinkat(&parent, name, AtFlags::empty()).map_err(|error| Error::io("removing", error).at(path))
+        fs::unlinkat(&parent, name, AtFlags::empty())
+            .map_err(|error| Error::io("removing", error).at(path))
     }
 
     /// Creates a symbolic link.
     pub fn symlink(&self, path: &str, target: &str) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        fs::symlinkat(target, &parent, name).map_err(|error| Error::io("creating the link", error).at(path))
+        fs::symlinkat(target, &parent, name)
+            .map_err(|error| Error::io("creating the link", error).at(path))
     }
 
     /// Creates a directory and the missing ones above it, mode 0755, with their parents' SELinux label.
@@ -302,7 +351,8 @@ impl Root {
     /// Bytes free, without the reserve for root, on the file system that holds the directory `path`.
     pub fn free_bytes(&self, path: &str) -> Result<u64> {
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let vfs = fs::fstatvfs(&fd).map_err(|error| Error::io("asking for free space", error).at(path))?;
+        let vfs = fs::fstatvfs(&fd)
+            .map_err(|error| Error::io("asking for free space", error).at(path))?;
         Ok(vfs.f_bavail.saturating_mul(vfs.f_frsize))
     }
 
@@ -315,7 +365,9 @@ impl Root {
     /// Directory and last component; refuses a last component that is no name.
     fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str)> {
         let (dir, name) = split(path)?;
-        let parent = self.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| error.at(path))?;
+        let parent = self
+            .open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|error| error.at(path))?;
         Ok((parent, name))
     }
 }
@@ -323,12 +375,16 @@ impl Root {
 const SELINUX: &str = "security.selinux";
 
 /// `DIR/NAME` without doubling the slash.
-pub fn join(dir: &str, name: &str) -> String {
-    format!("{}/{}", dir.trim_end_matches('/'), name.trim_start_matches('/'))
+pub(crate) fn join(dir: &str, name: &str) -> String {
+    format!(
+        "{}/{}",
+        dir.trim_end_matches('/'),
+        name.trim_start_matches('/')
+    )
 }
 
 /// Directory (perhaps empty, for the root) and last component of a path.
-pub fn split(path: &str) -> Result<(&str, &str)> {
+pub(crate) fn split(path: &str) -> Result<(&str, &str)> {
     let trimmed = path.trim_end_matches('/');
     let (dir, name) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
     if matches!(name, "" | "." | "..") {
@@ -371,7 +427,11 @@ fn dress(file: &File, old: Option<&File>, parent: &OwnedFd, new_mode: u32) -> st
         return Ok(());
     };
     let stat = fs::fstat(old)?;
-    match fs::fchown(file, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
+    match fs::fchown(
+        file,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    ) {
         // vfat has no owners: it refuses any but its own, which the new file has already.
         Err(Errno::PERM | Errno::INVAL) => {
             let new = fs::fstat(file)?;
@@ -392,10 +452,20 @@ fn copy_xattrs(old: &File, new: &File) -> std::io::Result<()> {
         other => other?,
     };
     let mut value = vec![0u8; XATTR_MAX];
-    for name in names.get(..len).unwrap_or_default().split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .get(..len)
+        .unwrap_or_default()
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = OsStr::from_bytes(name);
         let len = fs::fgetxattr(old, name, value.as_mut_slice())?;
-        match fs::fsetxattr(new, name, value.get(..len).unwrap_or_default(), XattrFlags::empty()) {
+        match fs::fsetxattr(
+            new,
+            name,
+            value.get(..len).unwrap_or_default(),
+            XattrFlags::empty(),
+        ) {
             Err(Errno::NOTSUP) => {}
             other => other?,
         }

@@ -42,7 +42,13 @@ pub struct Error {
 impl Error {
     /// A failure of this kind; `message` is lowercase and says what was expected and what was found.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, label: None, offset: None, message: message.into(), source: None }
+        Self {
+            kind,
+            label: None,
+            offset: None,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// Content that contradicts its specification.
@@ -62,7 +68,13 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             _ => ErrorKind::Io,
         };
-        Self { kind, label: None, offset: None, message: doing.into(), source: Some(source) }
+        Self {
+            kind,
+            label: None,
+            offset: None,
+            message: doing.into(),
+            source: Some(source),
+        }
     }
 
     /// The operation was cancelled.

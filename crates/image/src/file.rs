@@ -24,20 +24,30 @@ impl FileRange {
     pub fn open(path: &Path) -> Result<Self> {
         let at_path = |e: Error| e.in_path(path);
         let file = File::open(path).map_err(|e| at_path(Error::io("opening", e)))?;
-        let meta = file.metadata().map_err(|e| at_path(Error::io("reading its status", e)))?;
+        let meta = file
+            .metadata()
+            .map_err(|e| at_path(Error::io("reading its status", e)))?;
         let len = if meta.is_file() {
             meta.len()
         } else {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))
                 .map_err(|e| at_path(Error::io("finding its size", e.into())))?
         };
-        Ok(Self { file: Arc::new(file), start: 0, len, label: path.display().to_string().into() })
+        Ok(Self {
+            file: Arc::new(file),
+            start: 0,
+            len,
+            label: path.display().to_string().into(),
+        })
     }
 
     /// A part of an open file, named `label` in messages. The range is checked against the file's end.
     pub fn part(file: Arc<File>, start: u64, len: u64, label: impl Into<Arc<str>>) -> Result<Self> {
         let label = label.into();
-        let end = file.metadata().map_err(|e| Error::io("reading its status", e).in_file(&label))?.len();
+        let end = file
+            .metadata()
+            .map_err(|e| Error::io("reading its status", e).in_file(&label))?
+            .len();
         if start.checked_add(len).is_none_or(|stop| stop > end) {
             return Err(Error::new(
                 ErrorKind::Truncated,
@@ -45,7 +55,12 @@ impl FileRange {
             )
             .in_file(&label));
         }
-        Ok(Self { file, start, len, label })
+        Ok(Self {
+            file,
+            start,
+            len,
+            label,
+        })
     }
 
     /// Length of the range in bytes.
@@ -70,7 +85,9 @@ impl FileRange {
 
     /// Fills `buf` from `offset` within the range; a short range is [`ErrorKind::Truncated`].
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let fits = offset.checked_add(buf.len() as u64).is_some_and(|stop| stop <= self.len);
+        let fits = offset
+            .checked_add(buf.len() as u64)
+            .is_some_and(|stop| stop <= self.len);
         let result = if fits {
             self.file.read_exact_at(buf, self.start + offset)
         } else {
@@ -93,6 +110,10 @@ impl FileRange {
 
 impl fmt::Debug for FileRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileRange({} {:#x}+{:#x})", self.label, self.start, self.len)
+        write!(
+            f,
+            "FileRange({} {:#x}+{:#x})",
+            self.label, self.start, self.len
+        )
     }
 }

@@ -63,7 +63,10 @@ impl ExtentKind {
 }
 
 /// Walks the extents of `range`, neighbours of one kind merged.
-pub fn extents(source: &dyn BlockSource, range: Range<u64>) -> impl Iterator<Item = Result<Extent>> + '_ {
+pub fn extents(
+    source: &dyn BlockSource,
+    range: Range<u64>,
+) -> impl Iterator<Item = Result<Extent>> + '_ {
     let end = range.end.min(source.virtual_size());
     let mut next = range.start;
     let mut held: Option<Extent> = None;

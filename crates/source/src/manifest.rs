@@ -254,7 +254,7 @@ mod tests {
     fn progress_reaches_the_length_and_cancelling_stops() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big");
-        std::fs::write(&path, vec![7; (CHUNK_SIZE * 2 + 5) as usize]).unwrap();
+        std::fs::write(&path, vec![7; usize::try_from(CHUNK_SIZE * 2 + 5).unwrap()]).unwrap();
         let range = FileRange::open(&path).unwrap();
         let entry = parse_line(&format!("SHA1(big)= {SHA1_OF_ABC}")).unwrap();
 

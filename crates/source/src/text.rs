@@ -25,7 +25,7 @@ pub(crate) fn read_small(range: &FileRange) -> Result<Vec<u8>> {
 pub(crate) fn decode(bytes: &[u8]) -> Result<String> {
     let bad = || Error::corrupt("expected UTF-8 or UTF-16 text, found other bytes");
     let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
-        if rest.len() % 2 != 0 {
+        if !rest.len().is_multiple_of(2) {
             return Err(bad());
         }
         let units = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));

@@ -12,7 +12,9 @@ mod report;
 mod storage;
 
 pub use cancel::CancelToken;
-pub use caps::{BlockBus, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp};
+pub use caps::{
+    BlockBus, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp,
+};
 pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, OsType};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{

@@ -90,7 +90,13 @@ mod tests {
 
     #[test]
     fn anything_but_six_octets_is_refused() {
-        for bad in ["", "00:50:56:ab:cd", "00:50:56:ab:cd:ef:01", "00:50:56:ab:cd:+f", "0:5:5:a:c:e"] {
+        for bad in [
+            "",
+            "00:50:56:ab:cd",
+            "00:50:56:ab:cd:ef:01",
+            "00:50:56:ab:cd:+f",
+            "0:5:5:a:c:e",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad} was accepted");
         }
     }

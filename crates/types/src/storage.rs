@@ -103,7 +103,15 @@ mod tests {
 
     #[test]
     fn disk_letters_count_as_the_kernel_does() {
-        for (index, want) in [(0, "a"), (25, "z"), (26, "aa"), (51, "az"), (52, "ba"), (701, "zz"), (702, "aaa")] {
+        for (index, want) in [
+            (0, "a"),
+            (25, "z"),
+            (26, "aa"),
+            (51, "az"),
+            (52, "ba"),
+            (701, "zz"),
+            (702, "aaa"),
+        ] {
             assert_eq!(disk_letters(index), want);
         }
     }

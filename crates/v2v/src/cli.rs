@@ -71,10 +71,20 @@ pub(crate) struct Cli {
     pub(crate) keep_uuid: bool,
 
     /// Connect source bridge IN, or all NICs, to bridge OUT
-    #[arg(short = 'b', long = "bridge", value_name = "[IN:]OUT", help_heading = "Network")]
+    #[arg(
+        short = 'b',
+        long = "bridge",
+        value_name = "[IN:]OUT",
+        help_heading = "Network"
+    )]
     pub(crate) bridges: Vec<String>,
     /// Connect source network IN, or all NICs, to network OUT
-    #[arg(short = 'n', long = "network", value_name = "[IN:]OUT", help_heading = "Network")]
+    #[arg(
+        short = 'n',
+        long = "network",
+        value_name = "[IN:]OUT",
+        help_heading = "Network"
+    )]
     pub(crate) networks: Vec<String>,
     /// MAC:network:OUT, MAC:bridge:OUT, or MAC:ip:ADDR[,GW[,PREFIX[,NS...]]]
     #[arg(long = "mac", value_name = "RULE", help_heading = "Network")]
@@ -128,7 +138,13 @@ pub(crate) struct Cli {
     #[arg(long, hide = true)]
     pub(crate) debug_gc: bool,
     /// Accepted for virt-v2v's sake: no colours are used
-    #[arg(long, alias = "colours", alias = "color", alias = "colour", hide = true)]
+    #[arg(
+        long,
+        alias = "colours",
+        alias = "color",
+        alias = "colour",
+        hide = true
+    )]
     pub(crate) colors: bool,
     /// Accepted for virt-v2v's sake: messages are not wrapped
     #[arg(long, hide = true)]

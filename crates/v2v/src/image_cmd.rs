@@ -39,17 +39,37 @@ enum ImageCommand {
 
 /// Runs it.
 pub(crate) fn run(cli: &ImageCli, cancel: &CancelToken) -> Result<()> {
-    let ImageCommand::Convert { source_format, output_format, threads, source, output } = &cli.command;
+    let ImageCommand::Convert {
+        source_format,
+        output_format,
+        threads,
+        source,
+        output,
+    } = &cli.command;
     if output.exists() {
         bail!("{}: exists already", output.display());
     }
     let disk = image::formats::open(source, *source_format)?;
-    let name = output.file_name().with_context(|| format!("{}: not a file name", output.display()))?;
-    let temporary = output.with_file_name(format!(".{}.v2v-{}", name.to_string_lossy(), std::process::id()));
+    let name = output
+        .file_name()
+        .with_context(|| format!("{}: not a file name", output.display()))?;
+    let temporary = output.with_file_name(format!(
+        ".{}.v2v-{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
     let result = (|| {
-        let sink = image::formats::create(&temporary, *output_format, disk.virtual_size(), Preallocation::Sparse)?;
+        let sink = image::formats::create(
+            &temporary,
+            *output_format,
+            disk.virtual_size(),
+            Preallocation::Sparse,
+        )?;
         let options = match threads {
-            Some(threads) => CopyOptions { threads: (*threads).max(1), ..CopyOptions::default() },
+            Some(threads) => CopyOptions {
+                threads: (*threads).max(1),
+                ..CopyOptions::default()
+            },
             None => CopyOptions::default(),
         };
         image::copy::copy(disk.as_ref(), sink.as_ref(), &options, cancel, &|_| {})?;

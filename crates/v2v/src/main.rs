@@ -35,7 +35,9 @@ fn main() -> ExitCode {
 }
 
 fn run_image(args: Vec<OsString>) -> Result<()> {
-    let cli = image_cmd::ImageCli::parse_from(std::iter::once("v2v image".into()).chain(args.into_iter().skip(1)));
+    let cli = image_cmd::ImageCli::parse_from(
+        std::iter::once("v2v image".into()).chain(args.into_iter().skip(1)),
+    );
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
     image_cmd::run(&cli, &cancel)
@@ -62,7 +64,12 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
     if cli.print_source {
         return print_source(&job, cli.json);
     }
-    let json = cli.machine_readable.as_deref().map(printer::json_stream).transpose().context("--machine-readable")?;
+    let json = cli
+        .machine_readable
+        .as_deref()
+        .map(printer::json_stream)
+        .transpose()
+        .context("--machine-readable")?;
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
     let printer = Printer::new(cli.quiet, cli.verbose, json);
@@ -72,9 +79,13 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
             Ok(())
         }
         Err(error) => {
-            let error = anyhow::Error::from(error);
-            printer.end(Err(&one_line(&error)));
-            Err(error)
+            let hint = error.hint().map(str::to_owned);
+            let mut line = one_line(&anyhow::Error::from(error));
+            if let Some(hint) = hint {
+                line = format!("{line} (hint: {hint})");
+            }
+            printer.end(Err(&line));
+            Err(anyhow::Error::msg(line))
         }
     }
 }
@@ -112,7 +123,11 @@ fn log_to_stderr(cli: &Cli) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("V2V_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .without_time()
+        .init();
 }
 
 /// `--machine-readable` alone: one capability a line, as virt-v2v prints them.

@@ -8,7 +8,10 @@ use std::ffi::{OsStr, OsString};
 use clap::{ArgAction, Command};
 
 /// Rewrites `args` (without the program name) by the options that `command` knows.
-pub(crate) fn normalise(command: &Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn normalise(
+    command: &Command,
+    args: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
     let mut out = Vec::new();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -37,34 +40,53 @@ pub(crate) fn normalise(command: &Command, args: impl IntoIterator<Item = OsStri
 
 fn long_form(command: &Command, arg: &OsStr) -> Option<OsString> {
     let text = arg.to_str()?;
-    let word = text.strip_prefix('-').filter(|word| !word.starts_with('-'))?;
+    let word = text
+        .strip_prefix('-')
+        .filter(|word| !word.starts_with('-'))?;
     let name = word.split('=').next().unwrap_or(word);
     if name.chars().count() < 2 {
         return None;
     }
-    command.get_arguments().any(|known| has_long(known, name)).then(|| format!("--{word}").into())
+    command
+        .get_arguments()
+        .any(|known| has_long(known, name))
+        .then(|| format!("--{word}").into())
 }
 
 fn takes_separate_value(command: &Command, arg: &OsStr) -> bool {
-    let Some(text) = arg.to_str() else { return false };
+    let Some(text) = arg.to_str() else {
+        return false;
+    };
     let found = if let Some(name) = text.strip_prefix("--") {
         if name.contains('=') {
             return false;
         }
         command.get_arguments().find(|known| has_long(known, name))
-    } else if let Some(letter) = text.strip_prefix('-').filter(|rest| rest.chars().count() == 1) {
-        command.get_arguments().find(|known| known.get_short().is_some_and(|short| letter.starts_with(short)))
+    } else if let Some(letter) = text
+        .strip_prefix('-')
+        .filter(|rest| rest.chars().count() == 1)
+    {
+        command.get_arguments().find(|known| {
+            known
+                .get_short()
+                .is_some_and(|short| letter.starts_with(short))
+        })
     } else {
         None
     };
     found.is_some_and(|known| {
         matches!(known.get_action(), ArgAction::Set | ArgAction::Append)
-            && known.get_num_args().is_none_or(|count| count.min_values() > 0)
+            && known
+                .get_num_args()
+                .is_none_or(|count| count.min_values() > 0)
     })
 }
 
 fn has_long(known: &clap::Arg, name: &str) -> bool {
-    known.get_long() == Some(name) || known.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+    known.get_long() == Some(name)
+        || known
+            .get_all_aliases()
+            .is_some_and(|aliases| aliases.contains(&name))
 }
 
 #[cfg(test)]
@@ -77,13 +99,25 @@ mod tests {
     fn normalised(args: &[&str]) -> Vec<String> {
         let mut command = Cli::command();
         command.build();
-        normalise(&command, args.iter().map(OsString::from)).into_iter().map(|arg| arg.into_string().unwrap()).collect()
+        normalise(&command, args.iter().map(OsString::from))
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect()
     }
 
     #[test]
     fn single_dash_words_become_long_options_with_their_value() {
         assert_eq!(
-            normalised(&["-i", "ova", "f.ova", "-os", "/d", "-of=qcow2", "-o", "local"]),
+            normalised(&[
+                "-i",
+                "ova",
+                "f.ova",
+                "-os",
+                "/d",
+                "-of=qcow2",
+                "-o",
+                "local"
+            ]),
             ["-iova", "f.ova", "--os=/d", "--of=qcow2", "-olocal"]
         );
     }

@@ -16,14 +16,25 @@ use crate::cli::Cli;
 /// Input modes of virt-v2v that this program does not have yet.
 const LATER_INPUTS: &[&str] = &["libvirt", "libvirtxml", "vmx"];
 /// Output modes of virt-v2v that this program does not have yet.
-const LATER_OUTPUTS: &[&str] =
-    &["glance", "kubevirt", "openstack", "ovirt", "ovirt-upload", "rhv", "rhv-upload", "rhev", "vdsm"];
+const LATER_OUTPUTS: &[&str] = &[
+    "glance",
+    "kubevirt",
+    "openstack",
+    "ovirt",
+    "ovirt-upload",
+    "rhv",
+    "rhv-upload",
+    "rhev",
+    "vdsm",
+];
 
 /// Everything that a conversion needs.
 pub(crate) fn job(cli: &Cli) -> Result<Job> {
     let source = source_kind(cli)?;
     let (networks, static_ips) = network_rules(cli)?;
-    let source_options = SourceOptions { format: parse_option("-if", cli.input_format.as_deref())?, ..SourceOptions::default() };
+    let source_options = SourceOptions {
+        format: parse_option("-if", cli.input_format.as_deref())?,
+    };
     Ok(Job {
         target: target_options(cli, &source_options)?,
         source,
@@ -33,8 +44,15 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
         static_ips,
         root: root_choice(cli.root.as_deref())?,
         trim: trim(cli.no_fstrim.as_deref()),
-        keys: cli.keys.iter().map(|selector| key(selector)).collect::<Result<_>>()?,
-        appliance: ApplianceOptions { memsize_mib: cli.memsize, smp: cli.smp },
+        keys: cli
+            .keys
+            .iter()
+            .map(|selector| key(selector))
+            .collect::<Result<_>>()?,
+        appliance: ApplianceOptions {
+            memsize_mib: cli.memsize,
+            smp: cli.smp,
+        },
         parallel: match cli.parallel {
             Some(0) => bail!("--parallel 0: expected at least 1"),
             Some(count) => count,
@@ -52,7 +70,10 @@ fn source_kind(cli: &Cli) -> Result<SourceKind> {
         ("-io", !cli.input_options.is_empty()),
     ] {
         if used {
-            bail!("{option} does not go with -i {}: only modes that connect to a server take it", input_mode(cli));
+            bail!(
+                "{option} does not go with -i {}: only modes that connect to a server take it",
+                input_mode(cli)
+            );
         }
     }
     match input_mode(cli) {
@@ -64,7 +85,9 @@ fn source_kind(cli: &Cli) -> Result<SourceKind> {
             [] => bail!("-i disk takes at least one disk file"),
             disks => Ok(SourceKind::Disk(disks.to_vec())),
         },
-        mode if LATER_INPUTS.contains(&mode) => bail!("-i {mode} is not supported yet; supported: ova, disk"),
+        mode if LATER_INPUTS.contains(&mode) => {
+            bail!("-i {mode} is not supported yet; supported: ova, disk")
+        }
         mode => bail!("-i {mode}: no such input mode; supported: ova, disk"),
     }
 }
@@ -98,8 +121,13 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
             pool_or_dir: cli.output_storage.clone(),
             uri: cli.output_connection.clone(),
         },
-        "qemu" => TargetKind::Qemu { dir: directory()?, boot: qemu_boot },
-        "null" if cli.output_storage.is_some() => bail!("-os does not go with -o null: it writes nothing"),
+        "qemu" => TargetKind::Qemu {
+            dir: directory()?,
+            boot: qemu_boot,
+        },
+        "null" if cli.output_storage.is_some() => {
+            bail!("-os does not go with -o null: it writes nothing")
+        }
         "null" => TargetKind::Null,
         mode if LATER_OUTPUTS.contains(&mode) => {
             bail!("-o {mode} is not supported yet; supported: libvirt, local, qemu, null")
@@ -121,7 +149,7 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
         preallocation,
         name: String::new(),
         overwrite: cli.overwrite,
-        domain_type: if appliance::kvm_works() { DomainType::Kvm } else { DomainType::Qemu },
+        domain_type: DomainType::default(),
         keep_uuid: cli.keep_uuid,
         kind,
     })
@@ -131,37 +159,61 @@ fn parse_option<T: FromStr>(option: &str, value: Option<&str>) -> Result<Option<
 where
     T::Err: std::fmt::Display,
 {
-    value.map(str::parse).transpose().map_err(|error: T::Err| anyhow::anyhow!("{option}: {error}"))
+    value
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: T::Err| anyhow::anyhow!("{option}: {error}"))
 }
 
 fn network_rules(cli: &Cli) -> Result<(NetworkRules, Vec<StaticIp>)> {
     let mut rules = NetworkRules::default();
     let mut static_ips = Vec::new();
-    let named = cli.networks.iter().map(|rule| ("-n", rule, NicNetwork::Network as fn(String) -> NicNetwork));
-    let bridged = cli.bridges.iter().map(|rule| ("-b", rule, NicNetwork::Bridge as fn(String) -> NicNetwork));
+    let named = cli
+        .networks
+        .iter()
+        .map(|rule| ("-n", rule, NicNetwork::Network as fn(String) -> NicNetwork));
+    let bridged = cli
+        .bridges
+        .iter()
+        .map(|rule| ("-b", rule, NicNetwork::Bridge as fn(String) -> NicNetwork));
     for (option, rule, connect) in named.chain(bridged) {
         match rule.split_once(':') {
             Some((from, to)) if !from.is_empty() && !to.is_empty() => {
-                rules.by_name.push((from.to_owned(), connect(to.to_owned())));
+                rules
+                    .by_name
+                    .push((from.to_owned(), connect(to.to_owned())));
             }
             None if !rule.is_empty() => {
                 if rules.default.replace(connect(rule.clone())).is_some() {
-                    bail!("{option} {rule}: only one -n or -b without a source network can be given");
+                    bail!(
+                        "{option} {rule}: only one -n or -b without a source network can be given"
+                    );
                 }
             }
             _ => bail!("{option} {rule}: expected OUT or IN:OUT"),
         }
     }
     for rule in &cli.macs {
-        let wrong = || format!("--mac {rule}: expected MAC:network:OUT, MAC:bridge:OUT or MAC:ip:ADDR,...");
+        let wrong =
+            || format!("--mac {rule}: expected MAC:network:OUT, MAC:bridge:OUT or MAC:ip:ADDR,...");
         let (mac, rest) = rule.split_at_checked(17).with_context(wrong)?;
         let mac: MacAddr = mac.parse().with_context(wrong)?;
-        match rest.strip_prefix(':').and_then(|rest| rest.split_once(':')).with_context(wrong)? {
+        match rest
+            .strip_prefix(':')
+            .and_then(|rest| rest.split_once(':'))
+            .with_context(wrong)?
+        {
             ("network", out) if !out.is_empty() => {
-                rules.by_mac.push(MacRule { mac, network: NicNetwork::Network(out.to_owned()) });
+                rules.by_mac.push(MacRule {
+                    mac,
+                    network: NicNetwork::Network(out.to_owned()),
+                });
             }
             ("bridge", out) if !out.is_empty() => {
-                rules.by_mac.push(MacRule { mac, network: NicNetwork::Bridge(out.to_owned()) });
+                rules.by_mac.push(MacRule {
+                    mac,
+                    network: NicNetwork::Bridge(out.to_owned()),
+                });
             }
             ("ip", address) => static_ips.push(static_ip(mac, address).with_context(wrong)?),
             _ => bail!(wrong()),
@@ -173,10 +225,20 @@ fn network_rules(cli: &Cli) -> Result<(NetworkRules, Vec<StaticIp>)> {
 /// `ADDR[,GW[,PREFIX[,NS...]]]`; an empty field is as if left out.
 fn static_ip(mac: MacAddr, text: &str) -> Result<StaticIp> {
     let mut fields = text.split(',');
-    let address = fields.next().unwrap_or_default().parse().context("the address")?;
+    let address = fields
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .context("the address")?;
     let filled = |field: Option<&str>| field.filter(|text| !text.is_empty()).map(str::to_owned);
-    let gateway = filled(fields.next()).map(|text| text.parse()).transpose().context("the gateway")?;
-    let prefix_len: Option<u8> = filled(fields.next()).map(|text| text.parse()).transpose().context("the prefix length")?;
+    let gateway = filled(fields.next())
+        .map(|text| text.parse())
+        .transpose()
+        .context("the gateway")?;
+    let prefix_len: Option<u8> = filled(fields.next())
+        .map(|text| text.parse())
+        .transpose()
+        .context("the prefix length")?;
     let longest = match address {
         std::net::IpAddr::V4(_) => 32,
         std::net::IpAddr::V6(_) => 128,
@@ -184,8 +246,16 @@ fn static_ip(mac: MacAddr, text: &str) -> Result<StaticIp> {
     if prefix_len.is_some_and(|len| len > longest) {
         bail!("a prefix length of at most {longest} was expected");
     }
-    let nameservers = fields.map(|text| text.parse().context("a name server")).collect::<Result<_>>()?;
-    Ok(StaticIp { mac, address, gateway, prefix_len, nameservers })
+    let nameservers = fields
+        .map(|text| text.parse().context("a name server"))
+        .collect::<Result<_>>()?;
+    Ok(StaticIp {
+        mac,
+        address,
+        gateway,
+        prefix_len,
+        nameservers,
+    })
 }
 
 fn root_choice(text: Option<&str>) -> Result<RootChoice> {
@@ -194,7 +264,9 @@ fn root_choice(text: Option<&str>) -> Result<RootChoice> {
         Some("single") => Ok(RootChoice::Single),
         Some("first") => Ok(RootChoice::First),
         Some(device) if device.starts_with("/dev/") => Ok(RootChoice::Device(device.to_owned())),
-        Some(other) => bail!("--root {other}: expected ask, single, first, or a device such as /dev/sda2"),
+        Some(other) => {
+            bail!("--root {other}: expected ask, single, first, or a device such as /dev/sda2")
+        }
     }
 }
 
@@ -211,7 +283,10 @@ fn key(selector: &str) -> Result<appliance::Key> {
     let (id, secret) = if let Some((id, secret)) = selector.split_once(":key:") {
         (id, secret.as_bytes().to_vec())
     } else if let Some((id, file)) = selector.split_once(":file:") {
-        (id, std::fs::read(file).with_context(|| format!("--key: reading {file}"))?)
+        (
+            id,
+            std::fs::read(file).with_context(|| format!("--key: reading {file}"))?,
+        )
     } else if selector.ends_with(":clevis") {
         bail!("--key {selector}: clevis is not supported yet; use ID:key:… or ID:file:…");
     } else {
@@ -221,7 +296,10 @@ fn key(selector: &str) -> Result<appliance::Key> {
     if id.is_empty() {
         bail!("--key: the ID is empty; expected a device name, a UUID, or all");
     }
-    Ok(appliance::Key { id: id.to_owned(), secret })
+    Ok(appliance::Key {
+        id: id.to_owned(),
+        secret,
+    })
 }
 
 #[cfg(test)]
@@ -242,19 +320,55 @@ mod tests {
     fn combinations_that_cannot_be_are_refused_by_name() {
         for (args, word) in [
             (&["-iova", "-olocal", "f.ova"][..], "-os DIR"),
-            (&["-iova", "-onull", "--os=/x", "f.ova"], "-os does not go with -o null"),
-            (&["-iova", "-olocal", "--os=/x", "--oc=qemu:///system", "f.ova"], "-oc goes with -o libvirt"),
-            (&["-iova", "-olocal", "--os=/x", "--ic=esx://h", "f.ova"], "-ic"),
-            (&["-iova", "-olocal", "--os=/x", "--oo=qemu-boot", "f.ova"], "-oo qemu-boot"),
-            (&["-iova", "-olocal", "--os=/x", "--of=vmdk", "f.ova"], "-of"),
-            (&["-iova", "-olocal", "--os=/x", "--oa=thin", "f.ova"], "-oa thin"),
-            (&["-iova", "-olocal", "--os=/x", "--root=sda1", "f.ova"], "--root sda1"),
-            (&["-iova", "-olocal", "--os=/x", "a.ova", "b.ova"], "one OVA"),
-            (&["-ivmx", "-olocal", "--os=/x", "a.vmx"], "-i vmx is not supported yet"),
+            (
+                &["-iova", "-onull", "--os=/x", "f.ova"],
+                "-os does not go with -o null",
+            ),
+            (
+                &[
+                    "-iova",
+                    "-olocal",
+                    "--os=/x",
+                    "--oc=qemu:///system",
+                    "f.ova",
+                ],
+                "-oc goes with -o libvirt",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--ic=esx://h", "f.ova"],
+                "-ic",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--oo=qemu-boot", "f.ova"],
+                "-oo qemu-boot",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--of=vmdk", "f.ova"],
+                "-of",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--oa=thin", "f.ova"],
+                "-oa thin",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "--root=sda1", "f.ova"],
+                "--root sda1",
+            ),
+            (
+                &["-iova", "-olocal", "--os=/x", "a.ova", "b.ova"],
+                "one OVA",
+            ),
+            (
+                &["-ivmx", "-olocal", "--os=/x", "a.vmx"],
+                "-i vmx is not supported yet",
+            ),
             (&["-ifoo", "-olocal", "--os=/x", "a"], "no such input mode"),
             (&["-iova", "-orhv", "a.ova"], "-o rhv is not supported yet"),
             (&["-iova", "-onull", "--mac=zz", "a.ova"], "--mac zz"),
-            (&["-iova", "-onull", "--parallel=0", "a.ova"], "--parallel 0"),
+            (
+                &["-iova", "-onull", "--parallel=0", "a.ova"],
+                "--parallel 0",
+            ),
             (&["-iova", "-onull", "-nx", "-by", "a.ova"], "only one"),
         ] {
             let message = refusal(args);
@@ -277,17 +391,38 @@ mod tests {
             "a.ova",
         ])
         .unwrap();
-        assert_eq!(job.networks.by_mac[0].network, NicNetwork::Bridge("br0".into()));
+        assert_eq!(
+            job.networks.by_mac[0].network,
+            NicNetwork::Bridge("br0".into())
+        );
         let ip = &job.static_ips[0];
-        assert_eq!((ip.address.to_string(), ip.prefix_len, ip.nameservers.len()), ("192.0.2.5".into(), Some(24), 2));
-        assert!(parse(&["-iova", "-onull", "--mac=00:50:56:00:00:01:ip:192.0.2.5,,99", "a.ova"]).is_err());
+        assert_eq!(
+            (ip.address.to_string(), ip.prefix_len, ip.nameservers.len()),
+            ("192.0.2.5".into(), Some(24), 2)
+        );
+        assert!(
+            parse(&[
+                "-iova",
+                "-onull",
+                "--mac=00:50:56:00:00:01:ip:192.0.2.5,,99",
+                "a.ova"
+            ])
+            .is_err()
+        );
     }
 
     #[test]
     fn no_fstrim_without_a_value_means_all() {
-        assert_eq!(parse(&["-iova", "-onull", "--no-fstrim", "a.ova"]).unwrap().trim, Trim::Nothing);
         assert_eq!(
-            parse(&["-iova", "-onull", "--no-fstrim=/boot,/srv", "a.ova"]).unwrap().trim,
+            parse(&["-iova", "-onull", "--no-fstrim", "a.ova"])
+                .unwrap()
+                .trim,
+            Trim::Nothing
+        );
+        assert_eq!(
+            parse(&["-iova", "-onull", "--no-fstrim=/boot,/srv", "a.ova"])
+                .unwrap()
+                .trim,
             Trim::AllBut(vec!["/boot".into(), "/srv".into()])
         );
     }

@@ -40,7 +40,11 @@ impl Printer {
     /// `json` receives one JSON object a line.
     pub(crate) fn new(quiet: bool, verbose: bool, json: Option<Box<dyn Write + Send>>) -> Self {
         let terminal = io::stderr().is_terminal();
-        let target = if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal && !quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         Self {
             start: Instant::now(),
             quiet,
@@ -56,7 +60,12 @@ impl Printer {
     pub(crate) fn end(&self, result: Result<&convert::Outcome, &str>) {
         match result {
             Ok(outcome) => {
-                let files: Vec<_> = outcome.placed.files.iter().map(|file| file.display().to_string()).collect();
+                let files: Vec<_> = outcome
+                    .placed
+                    .files
+                    .iter()
+                    .map(|file| file.display().to_string())
+                    .collect();
                 self.emit(&json!({"type": "done", "files": files, "domain": outcome.placed.domain, "changes": outcome.changes}));
                 self.line(&format!("finished: {}", files.join(" ")));
             }
@@ -98,7 +107,13 @@ impl Printer {
             )
         });
         let now = Instant::now();
-        DiskState { started: now, bar, last_json: None, last_plain: now, finished: false }
+        DiskState {
+            started: now,
+            bar,
+            last_json: None,
+            last_plain: now,
+            finished: false,
+        }
     }
 }
 
@@ -118,7 +133,9 @@ impl Events for Printer {
     fn appliance(&self, hello_ms: u64, accel: &str) {
         self.emit(&json!({"type": "appliance", "hello_ms": hello_ms, "accel": accel}));
         if self.verbose {
-            self.line(&format!("  appliance answered after {hello_ms} ms under {accel}"));
+            self.line(&format!(
+                "  appliance answered after {hello_ms} ms under {accel}"
+            ));
         }
     }
 
@@ -142,10 +159,18 @@ impl Events for Printer {
             }
         }
         let seconds = state.started.elapsed().as_secs_f64();
-        let rate = if seconds > 0.0 { progress.copied_bytes as f64 / seconds } else { 0.0 };
+        let rate = if seconds > 0.0 {
+            progress.copied_bytes as f64 / seconds
+        } else {
+            0.0
+        };
         let left = progress.total_bytes.saturating_sub(progress.copied_bytes) as f64;
         let eta = (rate > 0.0).then(|| left / rate);
-        if finished || state.last_json.is_none_or(|last| last.elapsed() >= JSON_EVERY) {
+        if finished
+            || state
+                .last_json
+                .is_none_or(|last| last.elapsed() >= JSON_EVERY)
+        {
             state.last_json = Some(Instant::now());
             self.emit(&json!({
                 "type": "disk",
@@ -159,14 +184,20 @@ impl Events for Printer {
         }
         if state.bar.is_none() && (finished || state.last_plain.elapsed() >= PLAIN_EVERY) {
             state.last_plain = Instant::now();
-            let percent = (progress.copied_bytes * 100).checked_div(progress.total_bytes).unwrap_or(100);
+            let percent = (progress.copied_bytes * 100)
+                .checked_div(progress.total_bytes)
+                .unwrap_or(100);
             self.line(&format!(
                 "  disk {}/{}: {percent} %, {} MiB, {:.0} MiB/s{}",
                 progress.disk + 1,
                 progress.disks,
                 progress.copied_bytes >> 20,
                 rate / f64::from(1 << 20),
-                if finished { String::new() } else { eta.map_or_else(String::new, |eta| format!(", {eta:.0} s left")) }
+                if finished {
+                    String::new()
+                } else {
+                    eta.map_or_else(String::new, |eta| format!(", {eta:.0} s left"))
+                }
             ));
         }
     }
@@ -190,7 +221,13 @@ impl Events for Printer {
         let mut err = io::stderr();
         let _ = writeln!(err, "This machine holds several operating systems:");
         for (index, guest) in guests.iter().enumerate() {
-            let _ = writeln!(err, "  [{}] {} {}", index + 1, guest.root, guest.product_name);
+            let _ = writeln!(
+                err,
+                "  [{}] {} {}",
+                index + 1,
+                guest.root,
+                guest.product_name
+            );
         }
         let _ = write!(err, "Convert which one (1-{})? ", guests.len());
         let _ = err.flush();
@@ -203,13 +240,22 @@ impl Events for Printer {
 
 /// Opens the stream that `--machine-readable=FORMAT` names.
 pub(crate) fn json_stream(format: &str) -> io::Result<Box<dyn Write + Send>> {
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "expected stream:stdout, stream:stderr, fd:N or file:NAME");
+    let wrong = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "expected stream:stdout, stream:stderr, fd:N or file:NAME",
+        )
+    };
     match format.split_once(':').ok_or_else(wrong)? {
         ("stream", "stdout") => Ok(Box::new(io::stdout())),
         ("stream", "stderr") => Ok(Box::new(io::stderr())),
         ("fd", number) => {
             let number: u32 = number.parse().map_err(|_| wrong())?;
-            Ok(Box::new(File::options().append(true).open(format!("/dev/fd/{number}"))?))
+            Ok(Box::new(
+                File::options()
+                    .append(true)
+                    .open(format!("/dev/fd/{number}"))?,
+            ))
         }
         ("file", name) => Ok(Box::new(File::create(name)?)),
         _ => Err(wrong()),
@@ -217,5 +263,7 @@ pub(crate) fn json_stream(format: &str) -> io::Result<Box<dyn Write + Send>> {
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

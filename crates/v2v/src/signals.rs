@@ -11,14 +11,16 @@ use types::CancelToken;
 pub(crate) fn listen(cancel: &CancelToken) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let cancel = cancel.clone();
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in &mut signals {
-            if cancel.is_cancelled() {
-                // Scratch files are in one folder that the next run removes; QEMU dies with its parent.
-                signal_hook::low_level::exit(128 + signal);
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in &mut signals {
+                if cancel.is_cancelled() {
+                    // Scratch files are in one folder that the next run removes; QEMU dies with its parent.
+                    signal_hook::low_level::exit(128 + signal);
+                }
+                cancel.cancel();
             }
-            cancel.cancel();
-        }
-    })?;
+        })?;
     Ok(())
 }

@@ -29,7 +29,11 @@ pub(crate) fn run() -> Result<()> {
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
     let report = out.join("report.json");
     let mut convert = Command::new(dist.join("v2v"));
-    convert.args(["-i", "ova"]).arg(&guest.ova).args(["-o", "local", "-of", "qcow2", "-os"]).arg(&out);
+    convert
+        .args(["-i", "ova"])
+        .arg(&guest.ova)
+        .args(["-o", "local", "-of", "qcow2", "-os"])
+        .arg(&out);
     convert.arg("--report").arg(&report);
     let started = Instant::now();
     run::run(&mut convert)?;
@@ -37,15 +41,27 @@ pub(crate) fn run() -> Result<()> {
 
     let disk = out.join(format!("{}-sda", guest.name));
     let started = Instant::now();
-    let xml = fs::read_to_string(out.join(format!("{}.xml", guest.name))).context("reading the domain XML")?;
-    let mac = xml.split("<mac address=").nth(1).map(|rest| rest.chars().skip(1).take(17).collect::<String>());
-    let boot = Boot::new(&disk, "qcow2").bus(Bus::Virtio).net(guest.static_ip, guest.gateway, mac.as_deref());
+    let xml = fs::read_to_string(out.join(format!("{}.xml", guest.name)))
+        .context("reading the domain XML")?;
+    let mac = xml
+        .split("<mac address=")
+        .nth(1)
+        .map(|rest| rest.chars().skip(1).take(17).collect::<String>());
+    let boot = Boot::new(&disk, "qcow2").bus(Bus::Virtio).net(
+        guest.static_ip,
+        guest.gateway,
+        mac.as_deref(),
+    );
     let mut boot = boot.start()?;
     boot.wait_login(LOGIN)?;
     let booted = started.elapsed();
     let banner = boot.ssh_banner(Duration::from_secs(120))?;
     let transcript = boot.transcript();
-    let login = transcript.lines().rev().find(|line| line.contains("login:")).unwrap_or_default();
+    let login = transcript
+        .lines()
+        .rev()
+        .find(|line| line.contains("login:"))
+        .unwrap_or_default();
 
     println!();
     println!("{}", login.trim());
@@ -53,8 +69,15 @@ pub(crate) fn run() -> Result<()> {
     println!();
     println!("built      {:6.1} s", built.as_secs_f64());
     println!("sample OVA {:6.1} s", (sampled - built).as_secs_f64());
-    println!("converted  {:6.1} s   {}", converted.as_secs_f64(), disk.display());
-    println!("booted     {:6.1} s   on virtio, to the login", booted.as_secs_f64());
+    println!(
+        "converted  {:6.1} s   {}",
+        converted.as_secs_f64(),
+        disk.display()
+    );
+    println!(
+        "booted     {:6.1} s   on virtio, to the login",
+        booted.as_secs_f64()
+    );
     println!("changes in {}", report.display());
     Ok(())
 }

@@ -87,8 +87,16 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         "xmllint, which virt-xml-validate calls",
     ),
     ("virt-v2v", Group::Bench, "the program that we compare with"),
-    ("nbdkit", Group::Bench, "virt-v2v's -o local stops without it"),
-    ("libnbd-bin", Group::Bench, "nbdcopy, with which virt-v2v copies"),
+    (
+        "nbdkit",
+        Group::Bench,
+        "virt-v2v's -o local stops without it",
+    ),
+    (
+        "libnbd-bin",
+        Group::Bench,
+        "nbdcopy, with which virt-v2v copies",
+    ),
 ];
 
 /// QEMU's packages, which must be of one version.

@@ -29,7 +29,9 @@ impl Profile {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
-    let status = command.status().with_context(|| format!("starting {line}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("starting {line}"))?;
     if !status.success() {
         bail!("{line}: {status}");
     }

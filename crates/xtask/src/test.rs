@@ -32,9 +32,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     eprintln!("tests took {:.0} s in all", start.elapsed().as_secs_f64());
     result?;
     if std::env::var_os("CI").is_some() {
-        let expected = fs::read_to_string(testkit::repo().join("tests/expected-skips")).unwrap_or_default();
+        let expected =
+            fs::read_to_string(testkit::repo().join("tests/expected-skips")).unwrap_or_default();
         for line in skipped.lines() {
-            if !expected.lines().any(|allowed| !allowed.trim().is_empty() && line.contains(allowed.trim())) {
+            if !expected
+                .lines()
+                .any(|allowed| !allowed.trim().is_empty() && line.contains(allowed.trim()))
+            {
                 bail!("a test was skipped that tests/expected-skips does not list: {line}");
             }
         }
@@ -45,5 +49,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// Formatting and lints, warnings refused.
 pub(crate) fn check() -> Result<()> {
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
-    run::run(&mut run::cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    run::run(&mut run::cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }

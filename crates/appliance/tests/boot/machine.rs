@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use appliance::{Appliance, LaunchOptions, find_image};
+use appliance::{Appliance, LaunchOptions, find_image, settle_accel};
 use types::CancelToken;
 
 use crate::disks::Disk;
@@ -74,14 +74,10 @@ pub(crate) fn launch(dir: &Path, disks: &[&Disk]) -> Machine {
         );
         thread::sleep(Duration::from_millis(5));
     }
-    let options = LaunchOptions::new(scratch, socket, exports);
-    let appliance = Appliance::launch(
-        &find_image().unwrap(),
-        &options,
-        &CancelToken::new(),
-        &|line| say(line),
-    )
-    .unwrap();
+    let (image, cancel) = (find_image().unwrap(), CancelToken::new());
+    let accel = settle_accel(&image, &cancel, &say).unwrap();
+    let options = LaunchOptions::new(accel, scratch, socket, exports);
+    let appliance = Appliance::launch(&image, &options, &cancel).unwrap();
     say(&format!(
         "hello after {} ms under {}",
         appliance.hello_ms(),

@@ -14,10 +14,18 @@ pub(crate) fn run(
     events: &dyn Events,
 ) -> Result<ConvertOutcome> {
     let guest = &inspected.guest;
-    events.stage(Stage::Convert, &format!("converting {} to run on KVM", guest.product_name));
-    let options = ConvertOptions { nics: machine.nics.clone(), static_ips: job.static_ips.clone() };
+    events.stage(
+        Stage::Convert,
+        &format!("converting {} to run on KVM", guest.product_name),
+    );
+    let options = ConvertOptions {
+        nics: machine.nics.clone(),
+        static_ips: job.static_ips.clone(),
+    };
     let outcome = running.ask(|appliance| {
-        appliance.convert(&guest.root, &options, &|step| events.step(step), &|line| events.log(line))
+        appliance.convert(&guest.root, &options, &|step| events.step(step), &|line| {
+            events.log(line)
+        })
     })?;
     for warning in &outcome.warnings {
         events.warning(warning);

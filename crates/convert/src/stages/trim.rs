@@ -8,16 +8,29 @@ use super::inspect::Inspected;
 use super::launch::Running;
 use crate::{Error, Events, Job, Result, Stage, Trim};
 
-pub(crate) fn run(job: &Job, mut running: Running, inspected: &Inspected, events: &dyn Events) -> Result<Vec<Arc<Overlay>>> {
+pub(crate) fn run(
+    job: &Job,
+    mut running: Running,
+    inspected: &Inspected,
+    events: &dyn Events,
+) -> Result<Vec<Arc<Overlay>>> {
     events.stage(Stage::Trim, "discarding unused blocks");
     let (fstrim, skip): (bool, &[String]) = match &job.trim {
         Trim::AllBut(skip) => (true, skip),
         Trim::Nothing => (false, &[]),
     };
     let root = &inspected.guest.root;
-    let discarded = running.ask(|appliance| appliance.trim(root, fstrim, skip, &|line| events.log(line)))?;
-    events.log(&format!("{discarded} bytes discarded; {} devices", inspected.storage.devices.len()));
-    let Running { appliance, server, overlays } = running;
+    let discarded =
+        running.ask(|appliance| appliance.trim(root, fstrim, skip, &|line| events.log(line)))?;
+    events.log(&format!(
+        "{discarded} bytes discarded; {} devices",
+        inspected.storage.devices.len()
+    ));
+    let Running {
+        appliance,
+        server,
+        overlays,
+    } = running;
     appliance.shutdown()?;
     let failed = server.first_error();
     server.stop();

@@ -18,13 +18,21 @@ pub(crate) struct Verified<'a> {
 impl Verified<'_> {
     /// Waits until every hash is known; a mismatch is the error.
     pub(crate) fn wait(&self) -> Result<()> {
-        let Some(handle) = self.running.lock().unwrap_or_else(|e| e.into_inner()).take() else {
+        let Some(handle) = self
+            .running
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .take()
+        else {
             return Ok(());
         };
         if self.any && !handle.is_finished() {
-            self.events.stage(Stage::Verify, "waiting for the manifest's hashes");
+            self.events
+                .stage(Stage::Verify, "waiting for the manifest's hashes");
         }
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        handle
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -52,16 +60,30 @@ pub(crate) fn beside<T>(
             }
             Ok(())
         });
-        let verified = Verified { running: Mutex::new(Some(handle)), events, any };
+        let verified = Verified {
+            running: Mutex::new(Some(handle)),
+            events,
+            any,
+        };
         let result = stages(&verified);
         match result {
             Ok(value) => verified.wait().map(|()| value),
             Err(error) => {
                 // Hashing that failed by itself is the cause; hashing that is still going on is of no use any more.
-                let hashing = verified.running.lock().unwrap_or_else(|e| e.into_inner()).take();
-                let failed_first = hashing.as_ref().is_some_and(thread::ScopedJoinHandle::is_finished);
+                let hashing = verified
+                    .running
+                    .lock()
+                    .unwrap_or_else(|e| e.into_inner())
+                    .take();
+                let failed_first = hashing
+                    .as_ref()
+                    .is_some_and(thread::ScopedJoinHandle::is_finished);
                 stop.cancel();
-                match hashing.map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))) {
+                match hashing.map(|handle| {
+                    handle
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }) {
                     Some(Err(cause)) if failed_first => Err(cause),
                     _ => Err(error),
                 }

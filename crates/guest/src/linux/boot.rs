@@ -25,7 +25,10 @@ pub(crate) fn esp(root: &Root, mountpoints: &[Mountpoint]) -> Option<String> {
 pub(crate) fn find_ci(root: &Root, dir: &str, below: &str) -> Option<String> {
     let mut at = dir.to_owned();
     for part in below.split('/').filter(|part| !part.is_empty()) {
-        let name = root.names(&at).into_iter().find(|name| name.eq_ignore_ascii_case(part))?;
+        let name = root
+            .names(&at)
+            .into_iter()
+            .find(|name| name.eq_ignore_ascii_case(part))?;
         at = join(&at, &name);
     }
     Some(at)
@@ -34,7 +37,12 @@ pub(crate) fn find_ci(root: &Root, dir: &str, below: &str) -> Option<String> {
 /// The boot loaders found, UEFI ones first.
 pub(crate) fn boot_loaders(root: &Root, mountpoints: &[Mountpoint]) -> Vec<BootLoader> {
     let mut loaders = Vec::new();
-    let mut add = |kind: &str, config: Option<String>| loaders.push(BootLoader { kind: kind.to_owned(), config });
+    let mut add = |kind: &str, config: Option<String>| {
+        loaders.push(BootLoader {
+            kind: kind.to_owned(),
+            config,
+        })
+    };
     let grub_cfg = grub_cfg(root);
     let esp = esp(root, mountpoints);
     let mut grub_efi = false;
@@ -60,7 +68,9 @@ pub(crate) fn boot_loaders(root: &Root, mountpoints: &[Mountpoint]) -> Vec<BootL
             }
         }
     }
-    let bios = GRUB_DIRS.iter().any(|dir| root.is_dir(&format!("{dir}/i386-pc")));
+    let bios = GRUB_DIRS
+        .iter()
+        .any(|dir| root.is_dir(&format!("{dir}/i386-pc")));
     if bios || (grub_cfg.is_some() && esp.is_none()) {
         add("grub2-bios", grub_cfg);
     }
@@ -70,7 +80,11 @@ pub(crate) fn boot_loaders(root: &Root, mountpoints: &[Mountpoint]) -> Vec<BootL
             break;
         }
     }
-    for config in ["/boot/extlinux/extlinux.conf", "/boot/extlinux.conf", "/boot/syslinux/syslinux.cfg"] {
+    for config in [
+        "/boot/extlinux/extlinux.conf",
+        "/boot/extlinux.conf",
+        "/boot/syslinux/syslinux.cfg",
+    ] {
         if root.is_file(config) {
             add("extlinux", Some(config.to_owned()));
         }
@@ -80,14 +94,23 @@ pub(crate) fn boot_loaders(root: &Root, mountpoints: &[Mountpoint]) -> Vec<BootL
 
 /// Directories below EFI on the ESP.
 pub(crate) fn vendors(root: &Root, esp: &str) -> Vec<String> {
-    let Some(efi) = find_ci(root, esp, "EFI") else { return Vec::new() };
+    let Some(efi) = find_ci(root, esp, "EFI") else {
+        return Vec::new();
+    };
     let names = root.names(&efi);
-    names.iter().map(|name| join(&efi, name)).filter(|path| root.is_dir(path)).collect()
+    names
+        .iter()
+        .map(|name| join(&efi, name))
+        .filter(|path| root.is_dir(path))
+        .collect()
 }
 
 /// The main grub.cfg of GRUB 2.
 pub(crate) fn grub_cfg(root: &Root) -> Option<String> {
-    GRUB_DIRS.iter().map(|dir| format!("{dir}/grub.cfg")).find(|path| root.is_file(path))
+    GRUB_DIRS
+        .iter()
+        .map(|dir| format!("{dir}/grub.cfg"))
+        .find(|path| root.is_file(path))
 }
 
 /// One entry of a GRUB menu.
@@ -102,12 +125,18 @@ pub(crate) struct MenuEntry {
 /// Base name of the kernel that GRUB 2 or a BLS loader starts by default.
 pub(crate) fn default_kernel(root: &Root) -> Option<String> {
     let cfg = root.text(&grub_cfg(root)?)?;
-    let saved = GRUB_DIRS.iter().find_map(|dir| saved_entry(&root.text(&format!("{dir}/grubenv"))?));
+    let saved = GRUB_DIRS
+        .iter()
+        .find_map(|dir| saved_entry(&root.text(&format!("{dir}/grubenv"))?));
     let menu = parse_menu(&cfg);
-    let wanted = default_entry(&cfg).or_else(|| saved.clone()).unwrap_or_else(|| "0".into());
+    let wanted = default_entry(&cfg)
+        .or_else(|| saved.clone())
+        .unwrap_or_else(|| "0".into());
     let kernel = pick(&menu, &wanted).or_else(|| bls_kernel(root, saved.as_deref()))?;
     // Debian's menu may name /vmlinuz, a link to the newest kernel.
-    let target = root.read_link(&join("/", &kernel)).or_else(|_| root.read_link(&join("/boot", &kernel)));
+    let target = root
+        .read_link(&join("/", &kernel))
+        .or_else(|_| root.read_link(&join("/boot", &kernel)));
     let path = target.unwrap_or(kernel);
     path.rsplit('/').next().map(str::to_owned)
 }
@@ -121,7 +150,9 @@ fn default_entry(cfg: &str) -> Option<String> {
 }
 
 fn saved_entry(grubenv: &str) -> Option<String> {
-    let value = grubenv.lines().find_map(|line| line.strip_prefix("saved_entry="))?;
+    let value = grubenv
+        .lines()
+        .find_map(|line| line.strip_prefix("saved_entry="))?;
     Some(value.to_owned()).filter(|value| !value.is_empty())
 }
 
@@ -132,7 +163,14 @@ fn parse_menu(cfg: &str) -> Vec<MenuEntry> {
         let word = line.split_whitespace().next().unwrap_or_default();
         if line.ends_with('{') && open.len() < MENU_DEPTH_MAX {
             let is_entry = matches!(word, "menuentry" | "submenu");
-            open.push((is_entry, if is_entry { menu_entry(line) } else { MenuEntry::default() }));
+            open.push((
+                is_entry,
+                if is_entry {
+                    menu_entry(line)
+                } else {
+                    MenuEntry::default()
+                },
+            ));
         } else if line == "}" && open.len() > 1 {
             if let Some((true, entry)) = open.pop()
                 && let Some((_, parent)) = open.last_mut()
@@ -146,7 +184,10 @@ fn parse_menu(cfg: &str) -> Vec<MenuEntry> {
             entry.kernel = line.split_whitespace().nth(1).map(str::to_owned);
         }
     }
-    open.into_iter().next().map(|(_, menu)| menu.children).unwrap_or_default()
+    open.into_iter()
+        .next()
+        .map(|(_, menu)| menu.children)
+        .unwrap_or_default()
 }
 
 fn menu_entry(line: &str) -> MenuEntry {
@@ -156,8 +197,14 @@ fn menu_entry(line: &str) -> MenuEntry {
         let rest = text.get(start + 1..)?;
         Some(rest.get(..rest.find(quote)?)?.to_owned())
     };
-    let id = ["$menuentry_id_option", "--id"].iter().find_map(|option| quoted(line.split_once(option)?.1));
-    MenuEntry { title: quoted(line).unwrap_or_default(), id: id.unwrap_or_default(), ..MenuEntry::default() }
+    let id = ["$menuentry_id_option", "--id"]
+        .iter()
+        .find_map(|option| quoted(line.split_once(option)?.1));
+    MenuEntry {
+        title: quoted(line).unwrap_or_default(),
+        id: id.unwrap_or_default(),
+        ..MenuEntry::default()
+    }
 }
 
 /// Follows `1>Advanced>…`: each part a number, a title or an id.
@@ -165,8 +212,15 @@ fn pick(menu: &[MenuEntry], wanted: &str) -> Option<String> {
     let mut level = menu;
     let mut entry = None;
     for part in wanted.split('>') {
-        let by_number = part.parse::<usize>().ok().and_then(|index| level.get(index));
-        let found = by_number.or_else(|| level.iter().find(|entry| entry.title == part || entry.id == part))?;
+        let by_number = part
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| level.get(index));
+        let found = by_number.or_else(|| {
+            level
+                .iter()
+                .find(|entry| entry.title == part || entry.id == part)
+        })?;
         level = &found.children;
         entry = Some(found);
     }
@@ -181,11 +235,25 @@ fn pick(menu: &[MenuEntry], wanted: &str) -> Option<String> {
 fn bls_kernel(root: &Root, saved: Option<&str>) -> Option<String> {
     let dir = "/boot/loader/entries";
     let names = root.names(dir);
-    let confs: Vec<&String> = names.iter().filter(|name| name.ends_with(".conf")).collect();
+    let confs: Vec<&String> = names
+        .iter()
+        .filter(|name| name.ends_with(".conf"))
+        .collect();
     let is_saved = |name: &&&String| name.strip_suffix(".conf") == saved;
-    let name = confs.iter().find(is_saved).or_else(|| confs.iter().rfind(|name| !name.contains("rescue")))?;
+    let name = confs
+        .iter()
+        .find(is_saved)
+        .or_else(|| confs.iter().rfind(|name| !name.contains("rescue")))?;
     let text = root.text(&join(dir, name))?;
-    text.lines().find_map(|line| Some(line.trim().strip_prefix("linux")?.split_whitespace().next()?.to_owned()))
+    text.lines().find_map(|line| {
+        Some(
+            line.trim()
+                .strip_prefix("linux")?
+                .split_whitespace()
+                .next()?
+                .to_owned(),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -217,10 +285,22 @@ submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-1' {
         let menu = parse_menu(CFG);
         assert_eq!(menu.len(), 2);
         assert_eq!(default_entry(CFG).as_deref(), Some("0"));
-        assert_eq!(pick(&menu, "0").as_deref(), Some("/boot/vmlinuz-6.1.0-18-amd64"));
-        assert_eq!(pick(&menu, "gnulinux-advanced-1>gnulinux-6.1.0-17").as_deref(), Some("/boot/vmlinuz-6.1.0-17-amd64"));
-        assert_eq!(pick(&menu, "1>0").as_deref(), Some("/boot/vmlinuz-6.1.0-17-amd64"));
-        assert_eq!(pick(&menu, "1").as_deref(), Some("/boot/vmlinuz-6.1.0-17-amd64"));
+        assert_eq!(
+            pick(&menu, "0").as_deref(),
+            Some("/boot/vmlinuz-6.1.0-18-amd64")
+        );
+        assert_eq!(
+            pick(&menu, "gnulinux-advanced-1>gnulinux-6.1.0-17").as_deref(),
+            Some("/boot/vmlinuz-6.1.0-17-amd64")
+        );
+        assert_eq!(
+            pick(&menu, "1>0").as_deref(),
+            Some("/boot/vmlinuz-6.1.0-17-amd64")
+        );
+        assert_eq!(
+            pick(&menu, "1").as_deref(),
+            Some("/boot/vmlinuz-6.1.0-17-amd64")
+        );
         assert_eq!(pick(&menu, "Advanced options>9"), None);
     }
 }

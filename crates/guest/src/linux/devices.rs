@@ -79,10 +79,19 @@ impl<'s> Devices<'s> {
     }
 
     /// A name that survives the move, for a positional one. `None` when the name is not positional or not known here.
-    pub(crate) fn stable(&self, spec: &str, fs_type: Option<&str>, form: Form, prefix: &str) -> Option<String> {
+    pub(crate) fn stable(
+        &self,
+        spec: &str,
+        fs_type: Option<&str>,
+        form: Form,
+        prefix: &str,
+    ) -> Option<String> {
         position(spec, self.disk_count())?;
         let device = self.resolve(spec, fs_type)?;
-        let uuid = device.uuid.as_ref().filter(|_| form != Form::PartTag && self.uuid_is_unique(device));
+        let uuid = device
+            .uuid
+            .as_ref()
+            .filter(|_| form != Form::PartTag && self.uuid_is_unique(device));
         if let Some(uuid) = uuid {
             return Some(format!("UUID={uuid}"));
         }
@@ -99,7 +108,9 @@ impl<'s> Devices<'s> {
     pub(crate) fn renamed(&self, device: &BlockDevice, prefix: &str) -> Option<String> {
         match device.kind {
             DeviceKind::Disk { disk, .. } => Some(format!("/dev/{prefix}{}", disk_letters(disk))),
-            DeviceKind::Partition { disk, number } => Some(format!("/dev/{prefix}{}{number}", disk_letters(disk))),
+            DeviceKind::Partition { disk, number } => {
+                Some(format!("/dev/{prefix}{}{number}", disk_letters(disk)))
+            }
             _ => None,
         }
     }
@@ -110,18 +121,27 @@ impl<'s> Devices<'s> {
     }
 
     fn disk_count(&self) -> u32 {
-        let disks = self.storage.devices.iter().filter(|device| matches!(device.kind, DeviceKind::Disk { .. }));
+        let disks = self
+            .storage
+            .devices
+            .iter()
+            .filter(|device| matches!(device.kind, DeviceKind::Disk { .. }));
         u32::try_from(disks.count()).unwrap_or(u32::MAX)
     }
 
     fn uuid_is_unique(&self, device: &BlockDevice) -> bool {
-        let same = |other: &&BlockDevice| other.uuid == device.uuid && other.content == device.content;
+        let same =
+            |other: &&BlockDevice| other.uuid == device.uuid && other.content == device.content;
         self.storage.devices.iter().filter(same).count() == 1
     }
 
     fn by_tag(&self, tag: &str, value: &str) -> Option<&'s BlockDevice> {
         let mut devices = self.storage.devices.iter();
-        let same = |field: &Option<String>| field.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(value));
+        let same = |field: &Option<String>| {
+            field
+                .as_deref()
+                .is_some_and(|text| text.eq_ignore_ascii_case(value))
+        };
         match tag.to_ascii_lowercase().as_str() {
             // An md member and its array, or a multipath leg, may share it; the assembled device comes later.
             "uuid" => devices.rfind(|device| same(&device.uuid)),
@@ -135,10 +155,14 @@ impl<'s> Devices<'s> {
     /// Device mapper doubles the dashes inside names of volume group and volume, and joins them by a single one.
     fn by_mapper(&self, name: &str) -> Option<&'s BlockDevice> {
         let double = |text: &str| text.replace('-', "--");
-        let lv = self.storage.devices.iter().find(|device| match &device.kind {
-            DeviceKind::Lv { vg, lv } => name == format!("{}-{}", double(vg), double(lv)),
-            _ => false,
-        });
+        let lv = self
+            .storage
+            .devices
+            .iter()
+            .find(|device| match &device.kind {
+                DeviceKind::Lv { vg, lv } => name == format!("{}-{}", double(vg), double(lv)),
+                _ => false,
+            });
         lv.or_else(|| {
             let (_, source) = self.crypt.iter().find(|(crypt, _)| crypt == name)?;
             // crypttab names what is below it; a name that leads to itself ends here.
@@ -154,28 +178,42 @@ impl<'s> Devices<'s> {
 
     fn by_mapper_lv(&self, source: &str) -> Option<&'s BlockDevice> {
         let name = source.strip_prefix("/dev/mapper/")?;
-        self.storage.devices.iter().find(|device| match &device.kind {
-            DeviceKind::Lv { vg, lv } => name == format!("{}-{}", vg.replace('-', "--"), lv.replace('-', "--")),
-            _ => false,
-        })
+        self.storage
+            .devices
+            .iter()
+            .find(|device| match &device.kind {
+                DeviceKind::Lv { vg, lv } => {
+                    name == format!("{}-{}", vg.replace('-', "--"), lv.replace('-', "--"))
+                }
+                _ => false,
+            })
     }
 
     /// `md0`, `md/NAME`, and `md/HOST:NAME`.
     fn by_md(&self, path: &str) -> Option<&'s BlockDevice> {
-        let wanted = path.strip_prefix("md/").or_else(|| path.strip_prefix("md"))?;
-        self.storage.devices.iter().find(|device| match &device.kind {
-            DeviceKind::Md { name } => {
-                let bare = name.rsplit_once(':').map_or(name.as_str(), |(_, bare)| bare);
-                let bare = bare.trim_start_matches("/dev/").trim_start_matches("md/");
-                bare == wanted || bare.strip_prefix("md") == Some(wanted) || name == wanted
-            }
-            _ => false,
-        })
+        let wanted = path
+            .strip_prefix("md/")
+            .or_else(|| path.strip_prefix("md"))?;
+        self.storage
+            .devices
+            .iter()
+            .find(|device| match &device.kind {
+                DeviceKind::Md { name } => {
+                    let bare = name
+                        .rsplit_once(':')
+                        .map_or(name.as_str(), |(_, bare)| bare);
+                    let bare = bare.trim_start_matches("/dev/").trim_start_matches("md/");
+                    bare == wanted || bare.strip_prefix("md") == Some(wanted) || name == wanted
+                }
+                _ => false,
+            })
     }
 
     fn by_position(&self, position: Position, fs_type: Option<&str>) -> Option<&'s BlockDevice> {
         let matches = |device: &&BlockDevice| match (&device.kind, position.part) {
-            (DeviceKind::Disk { disk, .. }, None) => position.disk.is_none_or(|wanted| wanted == *disk),
+            (DeviceKind::Disk { disk, .. }, None) => {
+                position.disk.is_none_or(|wanted| wanted == *disk)
+            }
             (DeviceKind::Partition { disk, number }, Some(part)) => {
                 *number == part && position.disk.is_none_or(|wanted| wanted == *disk)
             }
@@ -185,7 +223,9 @@ impl<'s> Devices<'s> {
         if let [only] = found.as_slice() {
             return Some(only);
         }
-        let mut fitting = found.into_iter().filter(|device| fs_type == Some(device.content.as_str()));
+        let mut fitting = found
+            .into_iter()
+            .filter(|device| fs_type == Some(device.content.as_str()));
         fitting.next().filter(|_| fitting.next().is_none())
     }
 }
@@ -199,33 +239,57 @@ pub(crate) fn position(spec: &str, disks: u32) -> Option<Position> {
         return Some(Position { disk, part });
     }
     if let Some(rest) = name.strip_prefix("disk/by-id/") {
-        if ["dm-", "md-", "lvm-"].iter().any(|prefix| rest.starts_with(prefix)) {
+        if ["dm-", "md-", "lvm-"]
+            .iter()
+            .any(|prefix| rest.starts_with(prefix))
+        {
             return None;
         }
         let (_, part) = split_part_suffix(rest);
-        return Some(Position { disk: (disks == 1).then_some(0), part });
+        return Some(Position {
+            disk: (disks == 1).then_some(0),
+            part,
+        });
     }
     if let Some(rest) = name.strip_prefix("nvme") {
         let (controller, rest) = number(rest)?;
         let (namespace, rest) = number(rest.strip_prefix('n')?)?;
         // VMware shows the disks of one NVMe controller as its namespaces.
         let disk = controller.checked_add(namespace.checked_sub(1)?)?;
-        return Some(Position { disk: Some(disk), part: p_number(rest)? });
+        return Some(Position {
+            disk: Some(disk),
+            part: p_number(rest)?,
+        });
     }
     if let Some(rest) = name.strip_prefix("mmcblk") {
         let (disk, rest) = number(rest)?;
-        return Some(Position { disk: Some(disk), part: p_number(rest)? });
+        return Some(Position {
+            disk: Some(disk),
+            part: p_number(rest)?,
+        });
     }
     if let Some(rest) = name.strip_prefix("cciss/c") {
         let (_, rest) = number(rest)?;
         let (disk, rest) = number(rest.strip_prefix('d')?)?;
-        return Some(Position { disk: Some(disk), part: p_number(rest)? });
+        return Some(Position {
+            disk: Some(disk),
+            part: p_number(rest)?,
+        });
     }
-    let rest = ["xvd", "sd", "hd", "vd"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    let rest = ["xvd", "sd", "hd", "vd"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))?;
     let letters = rest.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = rest.strip_prefix(letters)?;
-    let part = if digits.is_empty() { None } else { Some(digits.parse().ok()?) };
-    Some(Position { disk: Some(letters_index(letters)?), part })
+    let part = if digits.is_empty() {
+        None
+    } else {
+        Some(digits.parse().ok()?)
+    };
+    Some(Position {
+        disk: Some(letters_index(letters)?),
+        part,
+    })
 }
 
 /// Splits `NAME-part3`.
@@ -322,9 +386,18 @@ mod tests {
             ("/dev/nvme0n1p2", at(Some(0), Some(2))),
             ("/dev/nvme0n2", at(Some(1), None)),
             ("/dev/cciss/c0d1p5", at(Some(1), Some(5))),
-            ("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part2", at(Some(1), Some(2))),
-            ("/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:8:0", at(Some(7), None)),
-            ("/dev/disk/by-path/pci-0000:02:03.0-ata-2", at(Some(1), None)),
+            (
+                "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part2",
+                at(Some(1), Some(2)),
+            ),
+            (
+                "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:8:0",
+                at(Some(7), None),
+            ),
+            (
+                "/dev/disk/by-path/pci-0000:02:03.0-ata-2",
+                at(Some(1), None),
+            ),
             ("/dev/disk/by-id/scsi-36000c29abc-part1", at(None, Some(1))),
             ("/dev/disk/by-id/dm-name-vg-root", None),
             ("/dev/mapper/vg-root", None),
@@ -335,7 +408,10 @@ mod tests {
         ] {
             assert_eq!(position(name, 2), want, "{name}");
         }
-        assert_eq!(position("/dev/disk/by-id/wwn-0x5000-part3", 1), at(Some(0), Some(3)));
+        assert_eq!(
+            position("/dev/disk/by-id/wwn-0x5000-part3", 1),
+            at(Some(0), Some(3))
+        );
     }
 
     #[test]

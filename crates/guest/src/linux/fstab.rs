@@ -22,7 +22,9 @@ impl FstabEntry {
     }
 
     fn read(fields: &[&str]) -> Option<Self> {
-        let [spec, target, fs_type, rest @ ..] = fields else { return None };
+        let [spec, target, fs_type, rest @ ..] = fields else {
+            return None;
+        };
         let options = rest.first().unwrap_or(&"defaults");
         Some(Self {
             spec: unescape(spec),
@@ -35,23 +37,36 @@ impl FstabEntry {
 
 /// The mounts of an fstab; lines that are none are skipped.
 pub(crate) fn parse(text: &str) -> Vec<FstabEntry> {
-    fields(text).filter_map(|line| FstabEntry::read(&line)).collect()
+    fields(text)
+        .filter_map(|line| FstabEntry::read(&line))
+        .collect()
 }
 
 /// Fields of each line that is neither empty nor a comment.
 pub(crate) fn fields(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines()
-        .map(|line| line.split([' ', '\t', '\r']).filter(|field| !field.is_empty()).collect::<Vec<_>>())
+        .map(|line| {
+            line.split([' ', '\t', '\r'])
+                .filter(|field| !field.is_empty())
+                .collect::<Vec<_>>()
+        })
         .filter(|fields| fields.first().is_some_and(|first| !first.starts_with('#')))
 }
 
 /// Replaces field `index` of each line for which `new` returns something. `None` when no line changes.
-pub(crate) fn rewrite(text: &str, index: usize, mut new: impl FnMut(&[&str]) -> Option<String>) -> Option<String> {
+pub(crate) fn rewrite(
+    text: &str,
+    index: usize,
+    mut new: impl FnMut(&[&str]) -> Option<String>,
+) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut changed = false;
     for line in text.split_inclusive('\n') {
         let spans = spans(line);
-        let fields: Vec<&str> = spans.iter().filter_map(|span| line.get(span.clone())).collect();
+        let fields: Vec<&str> = spans
+            .iter()
+            .filter_map(|span| line.get(span.clone()))
+            .collect();
         let comment = fields.first().is_none_or(|first| first.starts_with('#'));
         let replacement = if comment { None } else { new(&fields) };
         match (replacement, spans.get(index)) {
@@ -68,7 +83,10 @@ pub(crate) fn rewrite(text: &str, index: usize, mut new: impl FnMut(&[&str]) -> 
 }
 
 /// Rewrites the first field of fstab lines.
-pub(crate) fn rewrite_specs(text: &str, mut new: impl FnMut(&FstabEntry) -> Option<String>) -> Option<String> {
+pub(crate) fn rewrite_specs(
+    text: &str,
+    mut new: impl FnMut(&FstabEntry) -> Option<String>,
+) -> Option<String> {
     rewrite(text, 0, |fields| new(&FstabEntry::read(fields)?))
 }
 
@@ -97,8 +115,11 @@ fn unescape(field: &str) -> String {
     let mut out = Vec::new();
     let mut rest = field.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
-        let value = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let octal = tail
+            .get(..3)
+            .filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let value =
+            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         match value {
             Some(value) if byte == b'\\' => {
                 out.push(value);
@@ -130,7 +151,10 @@ mod tests {
 
     #[test]
     fn a_rewrite_keeps_every_other_byte() {
-        let new = rewrite_specs(SAMPLE, |entry| (entry.spec == "/dev/sda1").then(|| "UUID=abc".to_owned())).unwrap();
+        let new = rewrite_specs(SAMPLE, |entry| {
+            (entry.spec == "/dev/sda1").then(|| "UUID=abc".to_owned())
+        })
+        .unwrap();
         assert_eq!(new, SAMPLE.replace("/dev/sda1", "UUID=abc"));
         assert_eq!(rewrite_specs(&new, |_| None), None);
     }

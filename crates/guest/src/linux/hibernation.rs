@@ -12,7 +12,11 @@ const SIGNATURE_OFFSET: u64 = 4096 - 10;
 
 /// Fails when swap space on these disks holds a hibernated system.
 pub fn refuse_hibernated(storage: &StorageMap) -> Result<()> {
-    match storage.devices.iter().find(|device| device.content == "swsuspend") {
+    match storage
+        .devices
+        .iter()
+        .find(|device| device.content == "swsuspend")
+    {
         Some(device) => Err(refusal(&device.name)),
         None => Ok(()),
     }
@@ -21,8 +25,14 @@ pub fn refuse_hibernated(storage: &StorageMap) -> Result<()> {
 /// The same for swap files, with everything mounted.
 pub(crate) fn refuse_hibernated_files(root: &Root, guest: &GuestInfo) -> Result<()> {
     let entries = fstab::parse(&root.text("/etc/fstab").unwrap_or_default());
-    for entry in entries.iter().filter(|entry| entry.fs_type == "swap" && !entry.spec.starts_with("/dev/")) {
-        if entry.spec.starts_with('/') && root.is_file(&entry.spec) && has_signature(root, &entry.spec)? {
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.fs_type == "swap" && !entry.spec.starts_with("/dev/"))
+    {
+        if entry.spec.starts_with('/')
+            && root.is_file(&entry.spec)
+            && has_signature(root, &entry.spec)?
+        {
             return Err(refusal(&format!("{} on {}", entry.spec, guest.root)));
         }
     }

@@ -10,20 +10,44 @@ use crate::linux::{boot, kernels};
 use crate::{Error, ErrorKind, Result, Root};
 
 /// Programs that every Linux system has one of; the first one's ELF header tells the architecture.
-const PROGRAMS: [&str; 6] = ["/bin/sh", "/usr/bin/sh", "/sbin/init", "/usr/lib/systemd/systemd", "/bin/busybox", "/bin/bash"];
+const PROGRAMS: [&str; 6] = [
+    "/bin/sh",
+    "/usr/bin/sh",
+    "/sbin/init",
+    "/usr/lib/systemd/systemd",
+    "/bin/busybox",
+    "/bin/bash",
+];
 
 /// See [`crate::is_os_root`]: a Linux root has /etc, a place for programs, and a name or an fstab. An initramfs, a
 /// separate /usr or /boot, and a data disk have not.
 pub(crate) fn is_root(root: &Root) -> bool {
-    let programs = ["/bin", "/usr/bin", "/sbin", "/usr"].iter().any(|dir| root.is_dir(dir));
-    let named = ["/etc/os-release", "/etc/fstab", "/etc/debian_version", "/etc/redhat-release", "/etc/lsb-release"];
-    root.is_dir("/etc") && programs && named.iter().any(|file| root.is_file(file) || root.link_meta(file).is_ok())
+    let programs = ["/bin", "/usr/bin", "/sbin", "/usr"]
+        .iter()
+        .any(|dir| root.is_dir(dir));
+    let named = [
+        "/etc/os-release",
+        "/etc/fstab",
+        "/etc/debian_version",
+        "/etc/redhat-release",
+        "/etc/lsb-release",
+    ];
+    root.is_dir("/etc")
+        && programs
+        && named
+            .iter()
+            .any(|file| root.is_file(file) || root.link_meta(file).is_ok())
 }
 
 /// See [`crate::inspect`].
-pub(crate) fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
+pub(crate) fn inspect(
+    root: &Root,
+    storage: &StorageMap,
+    mountpoints: &[Mountpoint],
+) -> Result<GuestInfo> {
     let main = mountpoints.iter().find(|mount| mount.path == "/");
-    let main = main.ok_or_else(|| Error::new(ErrorKind::NotFound, "expected a mount point /, found none"))?;
+    let main = main
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, "expected a mount point /, found none"))?;
     if storage.get(&main.device).is_none() {
         let message = format!("root device {} is not in the storage map", main.device);
         return Err(Error::new(ErrorKind::NotFound, message));
@@ -34,10 +58,18 @@ pub(crate) fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoi
         root: main.device.clone(),
         os: OsType::Linux,
         osinfo_id: osinfo_id(&release),
-        distro: if release.id.is_empty() { "linux".into() } else { release.id },
+        distro: if release.id.is_empty() {
+            "linux".into()
+        } else {
+            release.id
+        },
         distro_like: release.like,
         version: release.version,
-        product_name: if release.pretty.is_empty() { "Linux".into() } else { release.pretty },
+        product_name: if release.pretty.is_empty() {
+            "Linux".into()
+        } else {
+            release.pretty
+        },
         hostname: hostname(root),
         arch: arch(root),
         mountpoints: mountpoints.to_vec(),
@@ -53,14 +85,20 @@ pub(crate) fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoi
 }
 
 fn hostname(root: &Root) -> Option<String> {
-    let plain = ["/etc/hostname", "/etc/HOSTNAME"].iter().find_map(|path| root.text(path));
+    let plain = ["/etc/hostname", "/etc/HOSTNAME"]
+        .iter()
+        .find_map(|path| root.text(path));
     let first = plain.and_then(|text| {
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.next().map(str::to_owned)
     });
     first.or_else(|| {
         let text = root.text("/etc/sysconfig/network")?;
-        text.lines().find_map(|line| line.trim().strip_prefix("HOSTNAME=").map(unquote))
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix("HOSTNAME=").map(unquote))
     })
 }
 
@@ -71,9 +109,18 @@ fn arch(root: &Root) -> Arch {
     const EM_AARCH64: u16 = 183;
     let machine = PROGRAMS.iter().find_map(|path| {
         let mut header = [0u8; 20];
-        root.open_file(path).ok()?.read_exact_at(&mut header, 0).ok()?;
-        let [0x7f, b'E', b'L', b'F', _, order, .., low, high] = header else { return None };
-        Some(if order == 2 { u16::from_be_bytes([low, high]) } else { u16::from_le_bytes([low, high]) })
+        root.open_file(path)
+            .ok()?
+            .read_exact_at(&mut header, 0)
+            .ok()?;
+        let [0x7f, b'E', b'L', b'F', _, order, .., low, high] = header else {
+            return None;
+        };
+        Some(if order == 2 {
+            u16::from_be_bytes([low, high])
+        } else {
+            u16::from_le_bytes([low, high])
+        })
     });
     match machine {
         Some(EM_X86_64) => Arch::X86_64,
@@ -128,6 +175,13 @@ fn initramfs_generator(root: &Root) -> &'static str {
 
 fn selinux(root: &Root) -> bool {
     let text = root.text("/etc/selinux/config").unwrap_or_default();
-    let mode = text.lines().filter_map(|line| line.trim().strip_prefix("SELINUX=")).next_back().unwrap_or("disabled");
-    matches!(mode.trim().to_ascii_lowercase().as_str(), "enforcing" | "permissive")
+    let mode = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("SELINUX="))
+        .next_back()
+        .unwrap_or("disabled");
+    matches!(
+        mode.trim().to_ascii_lowercase().as_str(),
+        "enforcing" | "permissive"
+    )
 }

@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use types::KernelInfo;
 
 use crate::Root;
+use crate::linux::boot;
 use crate::linux::initrd::{self, Contents};
 use crate::linux::modules::Modules;
-use crate::linux::boot;
 use crate::root::{Kind, join};
 
 /// What a root on virtio-blk needs.
@@ -23,7 +23,11 @@ pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
         .filter(|entry| entry.kind != Kind::File && entry.kind != Kind::Other)
         .filter_map(|entry| kernel(root, &entry.name, default.as_deref()))
         .collect();
-    kernels.sort_by(|a, b| b.is_default.cmp(&a.is_default).then_with(|| compare_versions(&b.version, &a.version)));
+    kernels.sort_by(|a, b| {
+        b.is_default
+            .cmp(&a.is_default)
+            .then_with(|| compare_versions(&b.version, &a.version))
+    });
     if let Some(first) = kernels.first_mut()
         && default.is_none()
     {
@@ -36,7 +40,8 @@ pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
 fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> {
     let vmlinuz = vmlinuz(root, kver);
     let dir = format!("/lib/modules/{kver}");
-    let has_modules = root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"));
+    let has_modules =
+        root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"));
     if vmlinuz.is_none() || !has_modules {
         // What a removed kernel leaves behind.
         return None;
@@ -46,14 +51,20 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
     let initrd_has_virtio = match &initrd {
         None => REQUIRED.iter().all(|name| modules.is_builtin(name)),
         Some(path) => match initrd::contents(root, path) {
-            Ok(contents) => missing(root, &modules, &contents, kver).is_some_and(|missing| missing.is_empty()),
+            Ok(contents) => {
+                missing(root, &modules, &contents, kver).is_some_and(|missing| missing.is_empty())
+            }
             Err(error) => {
                 tracing::warn!("{}", error.chain());
                 false
             }
         },
     };
-    let base = |path: &Option<String>| path.as_deref().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+    let base = |path: &Option<String>| {
+        path.as_deref()
+            .and_then(|path| path.rsplit('/').next())
+            .map(str::to_owned)
+    };
     Some(KernelInfo {
         version: kver.to_owned(),
         has_virtio_blk: REQUIRED.iter().all(|name| modules.has(name)),
@@ -66,18 +77,29 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
 }
 
 /// Modules that the initramfs lacks for a root on virtio-blk; `None` when the kernel has none to give.
-pub(crate) fn missing(root: &Root, modules: &Modules, contents: &Contents, kver: &str) -> Option<Vec<String>> {
+pub(crate) fn missing(
+    root: &Root,
+    modules: &Modules,
+    contents: &Contents,
+    kver: &str,
+) -> Option<Vec<String>> {
     if !REQUIRED.iter().all(|name| modules.has(name)) {
         return None;
     }
     let have = contents.modules_of(kver);
     let needed = modules.closure(root, &REQUIRED);
-    Some(needed.into_iter().filter(|name| !have.contains(name)).collect())
+    Some(
+        needed
+            .into_iter()
+            .filter(|name| !have.contains(name))
+            .collect(),
+    )
 }
 
 /// The kernel image, wherever distributions have it.
 fn vmlinuz(root: &Root, kver: &str) -> Option<String> {
-    let names = ["vmlinuz", "kernel", "vmlinux", "Image", "bzImage"].map(|name| format!("/boot/{name}-{kver}"));
+    let names = ["vmlinuz", "kernel", "vmlinux", "Image", "bzImage"]
+        .map(|name| format!("/boot/{name}-{kver}"));
     let mut candidates = names.to_vec();
     candidates.push(format!("/lib/modules/{kver}/vmlinuz"));
     if let Some(base) = pkgbase(root, kver) {
@@ -110,12 +132,17 @@ fn initrd(root: &Root, kver: &str) -> Option<String> {
 
 /// Name without version: Arch writes it into the module directory, Alpine ends its version with it (`6.6.8-0-lts`).
 fn pkgbase(root: &Root, kver: &str) -> Option<String> {
-    let written = root.text(&format!("/lib/modules/{kver}/pkgbase")).map(|text| text.trim().to_owned());
+    let written = root
+        .text(&format!("/lib/modules/{kver}/pkgbase"))
+        .map(|text| text.trim().to_owned());
     let flavour = || {
         let flavour = kver.rsplit('-').next()?.to_owned();
-        root.is_file(&format!("/boot/initramfs-{flavour}")).then_some(flavour)
+        root.is_file(&format!("/boot/initramfs-{flavour}"))
+            .then_some(flavour)
     };
-    written.filter(|base| !base.is_empty() && !base.contains('/')).or_else(flavour)
+    written
+        .filter(|base| !base.is_empty() && !base.contains('/'))
+        .or_else(flavour)
 }
 
 /// kernel-install's directory: /boot/MACHINE-ID/KVER.
@@ -152,7 +179,9 @@ fn leading_number(text: &str) -> (u64, &str) {
 }
 
 fn leading_text(text: &str) -> (&str, &str) {
-    let at = text.find(|c: char| c.is_ascii_digit()).unwrap_or(text.len());
+    let at = text
+        .find(|c: char| c.is_ascii_digit())
+        .unwrap_or(text.len());
     text.split_at(at)
 }
 
@@ -169,8 +198,14 @@ mod tests {
 
     #[test]
     fn versions_compare_by_number() {
-        assert_eq!(compare_versions("6.1.0-9-amd64", "6.1.0-18-amd64"), Ordering::Less);
-        assert_eq!(compare_versions("5.10.0-28-amd64", "5.4.0-28-amd64"), Ordering::Greater);
+        assert_eq!(
+            compare_versions("6.1.0-9-amd64", "6.1.0-18-amd64"),
+            Ordering::Less
+        );
+        assert_eq!(
+            compare_versions("5.10.0-28-amd64", "5.4.0-28-amd64"),
+            Ordering::Greater
+        );
         assert_eq!(compare_versions("6.1", "6.1"), Ordering::Equal);
         assert_eq!(major_minor("2.6.32-754.el6"), (2, 6));
     }

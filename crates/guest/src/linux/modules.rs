@@ -35,24 +35,45 @@ const SYMBOLS: [(&str, &str); 8] = [
 impl Modules {
     /// Reads the lists of /lib/modules/KVER.
     pub(crate) fn read(root: &Root, kver: &str) -> Self {
-        let mut modules = Self { dir: format!("/lib/modules/{kver}"), ..Self::default() };
+        let mut modules = Self {
+            dir: format!("/lib/modules/{kver}"),
+            ..Self::default()
+        };
         let text = |name: &str| root.text(&join(&modules.dir, name)).unwrap_or_default();
-        modules.builtin = text("modules.builtin").lines().filter_map(module_name).collect();
+        modules.builtin = text("modules.builtin")
+            .lines()
+            .filter_map(module_name)
+            .collect();
         let dep = text("modules.dep");
         for line in dep.lines() {
-            let Some((path, needs)) = line.split_once(':') else { continue };
-            let Some(name) = module_name(path) else { continue };
-            modules.deps.insert(name.clone(), needs.split_whitespace().filter_map(module_name).collect());
-            modules.files.insert(name, relative(path, &modules.dir).to_owned());
+            let Some((path, needs)) = line.split_once(':') else {
+                continue;
+            };
+            let Some(name) = module_name(path) else {
+                continue;
+            };
+            modules.deps.insert(
+                name.clone(),
+                needs.split_whitespace().filter_map(module_name).collect(),
+            );
+            modules
+                .files
+                .insert(name, relative(path, &modules.dir).to_owned());
         }
         if modules.files.is_empty() {
             modules.walk(root);
         }
-        let config = root.text(&format!("/boot/config-{kver}")).unwrap_or_default();
+        let config = root
+            .text(&format!("/boot/config-{kver}"))
+            .unwrap_or_default();
         for line in config.lines() {
-            let Some(symbol) = line.strip_suffix("=y") else { continue };
+            let Some(symbol) = line.strip_suffix("=y") else {
+                continue;
+            };
             let names = SYMBOLS.iter().filter(|(have, _)| *have == symbol);
-            modules.builtin.extend(names.map(|(_, name)| (*name).to_owned()));
+            modules
+                .builtin
+                .extend(names.map(|(_, name)| (*name).to_owned()));
         }
         modules
     }
@@ -62,7 +83,11 @@ impl Modules {
         let mut todo = vec![(String::new(), 0)];
         while let Some((below, depth)) = todo.pop() {
             for entry in root.list(&join(&self.dir, &below)).unwrap_or_default() {
-                let path = if below.is_empty() { entry.name.clone() } else { format!("{below}/{}", entry.name) };
+                let path = if below.is_empty() {
+                    entry.name.clone()
+                } else {
+                    format!("{below}/{}", entry.name)
+                };
                 match entry.kind {
                     Kind::Dir if depth < TREE_DEPTH_MAX => todo.push((path, depth + 1)),
                     Kind::File => {
@@ -107,7 +132,8 @@ impl Modules {
     }
 
     fn visit(&self, root: &Root, name: &str, seen: &mut BTreeSet<String>, out: &mut Vec<String>) {
-        if !seen.insert(name.to_owned()) || self.is_builtin(name) || !self.files.contains_key(name) {
+        if !seen.insert(name.to_owned()) || self.is_builtin(name) || !self.files.contains_key(name)
+        {
             return;
         }
         let needs = match self.deps.get(name) {
@@ -123,10 +149,16 @@ impl Modules {
 
     /// The `depends=` of a module's own .modinfo section.
     fn modinfo_depends(&self, root: &Root, name: &str) -> Result<Vec<String>> {
-        let Some(path) = self.path(name) else { return Ok(Vec::new()) };
+        let Some(path) = self.path(name) else {
+            return Ok(Vec::new());
+        };
         let content = super::initrd::compress::read_module(root, &path)?;
         let info = modinfo(&content, "depends").unwrap_or_default();
-        Ok(info.split(',').filter(|need| !need.is_empty()).map(|need| need.replace('-', "_")).collect())
+        Ok(info
+            .split(',')
+            .filter(|need| !need.is_empty())
+            .map(|need| need.replace('-', "_"))
+            .collect())
     }
 }
 
@@ -145,12 +177,15 @@ pub(crate) fn modinfo(module: &[u8], key: &str) -> Option<String> {
 /// `virtio_blk` for `kernel/drivers/block/virtio-blk.ko.xz`; `None` for what is no module.
 pub(crate) fn module_name(path: &str) -> Option<String> {
     let file = path.trim().rsplit('/').next()?;
-    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().find_map(|suffix| file.strip_suffix(suffix))?;
+    let stem = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"]
+        .iter()
+        .find_map(|suffix| file.strip_suffix(suffix))?;
     (!stem.is_empty()).then(|| stem.replace('-', "_"))
 }
 
 /// Old depmods write absolute paths.
 fn relative<'p>(path: &'p str, dir: &str) -> &'p str {
     let path = path.trim();
-    path.strip_prefix(dir).map_or(path, |rest| rest.trim_start_matches('/'))
+    path.strip_prefix(dir)
+        .map_or(path, |rest| rest.trim_start_matches('/'))
 }

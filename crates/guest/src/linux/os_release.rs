@@ -19,7 +19,17 @@ impl OsRelease {
             .filter_map(|path| root.text(path))
             .map(|text| Self::parse(&text))
             .find(|release| !release.id.is_empty() || !release.pretty.is_empty());
-        let mut release = modern.or_else(|| from_redhat(root)).or_else(|| from_lsb(root)).or_else(|| from_debian(root))?;
+        let old = || {
+            from_redhat(root)
+                .or_else(|| from_cpe(root))
+                .or_else(|| from_lsb(root))
+                .or_else(|| from_debian(root))
+        };
+        let mut release = modern.or_else(old)?;
+        if release.id.is_empty() {
+            // The specification's default for a file without ID (os-release(5)).
+            release.id = "linux".into();
+        }
         if release.id == "debian" && release.version.is_empty() {
             // Testing and unstable have no VERSION_ID; debian_version says `trixie/sid`, or 7.11 where os-release is old.
             let debian = root.text("/etc/debian_version").unwrap_or_default();
@@ -42,17 +52,27 @@ impl OsRelease {
         let id = value("ID");
         let pretty = value("PRETTY_NAME");
         Self {
-            like: value("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
+            like: value("ID_LIKE")
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
             version: value("VERSION_ID"),
-            pretty: if pretty.is_empty() { value("NAME") } else { pretty },
-            // The specification's default for a file without ID (os-release(5)).
-            id: if id.is_empty() { "linux".into() } else { id },
+            pretty: if pretty.is_empty() {
+                value("NAME")
+            } else {
+                pretty
+            },
+            id,
         }
     }
 
     /// Major number of the version, 0 when there is none.
     pub(crate) fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+        self.version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .unwrap_or(0)
     }
 }
 
@@ -61,7 +81,11 @@ pub(crate) fn unquote(value: &str) -> String {
     let value = value.trim();
     let inner = ['"', '\'']
         .iter()
-        .find_map(|&quote| value.strip_prefix(quote).and_then(|rest| rest.split(quote).next()))
+        .find_map(|&quote| {
+            value
+                .strip_prefix(quote)
+                .and_then(|rest| rest.split(quote).next())
+        })
         .unwrap_or(value);
     let mut out = String::with_capacity(inner.len());
     let mut escaped = false;
@@ -78,7 +102,9 @@ pub(crate) fn unquote(value: &str) -> String {
 
 /// `CentOS release 6.10 (Final)` and its like, before os-release (systemd 2012).
 fn from_redhat(root: &Root) -> Option<OsRelease> {
-    let text = root.text("/etc/redhat-release").or_else(|| root.text("/etc/system-release"))?;
+    let text = root
+        .text("/etc/redhat-release")
+        .or_else(|| root.text("/etc/system-release"))?;
     let line = text.lines().next()?.trim().to_owned();
     let lower = line.to_lowercase();
     let (id, like) = [
@@ -93,7 +119,9 @@ fn from_redhat(root: &Root) -> Option<OsRelease> {
     .into_iter()
     .find(|(word, ..)| lower.contains(word))
     .map_or(("redhat-based", "rhel fedora"), |(_, id, like)| (id, like));
-    let version = line.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version = line
+        .split_whitespace()
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     Some(OsRelease {
         id: id.into(),
         like: like.split_whitespace().map(str::to_owned).collect(),
@@ -102,10 +130,26 @@ fn from_redhat(root: &Root) -> Option<OsRelease> {
     })
 }
 
+/// `cpe:/o:centos:linux:6:GA` (CPE 2.2: part, vendor, product, version).
+fn from_cpe(root: &Root) -> Option<OsRelease> {
+    let text = root.text("/etc/system-release-cpe")?;
+    let mut fields = text.trim().strip_prefix("cpe:/o:")?.split(':');
+    let (vendor, product, version) = (fields.next()?, fields.next()?, fields.next()?);
+    let id = if vendor == "redhat" { "rhel" } else { vendor };
+    Some(OsRelease {
+        id: id.to_owned(),
+        like: vec!["rhel".into(), "fedora".into()],
+        version: version.to_owned(),
+        pretty: format!("{vendor} {product} {version}"),
+    })
+}
+
 fn from_lsb(root: &Root) -> Option<OsRelease> {
     let text = root.text("/etc/lsb-release")?;
     let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
         line.map(unquote).unwrap_or_default()
     };
     let id = value("DISTRIB_ID").to_lowercase();
@@ -124,7 +168,11 @@ fn from_debian(root: &Root) -> Option<OsRelease> {
     Some(OsRelease {
         id: "debian".into(),
         like: Vec::new(),
-        version: if numeric { major.to_owned() } else { String::new() },
+        version: if numeric {
+            major.to_owned()
+        } else {
+            String::new()
+        },
         pretty: format!("Debian GNU/Linux {version}"),
     })
 }
@@ -144,7 +192,9 @@ pub(crate) fn osinfo_id(release: &OsRelease) -> Option<String> {
         "ubuntu" => format!("http://ubuntu.com/ubuntu/{}", two()?),
         "fedora" if major > 0 => format!("http://fedoraproject.org/fedora/{major}"),
         "rhel" => format!("http://redhat.com/rhel/{}", two()?),
-        "centos" if release.pretty.contains("Stream") => format!("http://centos.org/centos-stream/{major}"),
+        "centos" if release.pretty.contains("Stream") => {
+            format!("http://centos.org/centos-stream/{major}")
+        }
         "centos" if major >= 8 => format!("http://centos.org/centos/{major}"),
         "centos" if major == 7 => "http://centos.org/centos/7.0".into(),
         "centos" => format!("http://centos.org/centos/{}", two()?),

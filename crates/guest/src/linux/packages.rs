@@ -18,9 +18,24 @@ pub(crate) struct Packages {
 
 /// Prefixes of packages that serve another hypervisor than KVM.
 const TOOLS: [&str; 18] = [
-    "open-vm-tools", "vmware-tools", "VMwareTools", "virtualbox-guest", "VirtualBox-Guest", "hyperv-daemons", "hypervkvpd",
-    "hypervvssd", "hypervfcopyd", "linux-cloud-tools", "hv-kvp-daemon", "xe-guest-utilities", "xen-guest-agent",
-    "xenstore-utils", "parallels-tools", "virtio-win", "nutanix-guest-tools", "scvmmguestagent",
+    "open-vm-tools",
+    "vmware-tools",
+    "VMwareTools",
+    "virtualbox-guest",
+    "VirtualBox-Guest",
+    "hyperv-daemons",
+    "hypervkvpd",
+    "hypervvssd",
+    "hypervfcopyd",
+    "linux-cloud-tools",
+    "hv-kvp-daemon",
+    "xe-guest-utilities",
+    "xen-guest-agent",
+    "xenstore-utils",
+    "parallels-tools",
+    "virtio-win",
+    "nutanix-guest-tools",
+    "scvmmguestagent",
 ];
 
 /// Files that an installed tool leaves where the database is not read: file and package it stands for.
@@ -36,26 +51,51 @@ impl Packages {
     /// Reads the database.
     pub(crate) fn read(root: &Root) -> Self {
         if root.is_file("/var/lib/dpkg/status") {
-            let status = root.read("/var/lib/dpkg/status", STATUS_MAX).unwrap_or_else(|error| {
-                tracing::warn!("{}", error.chain());
-                Vec::new()
-            });
-            return Self { format: "dpkg", names: parse_dpkg(&String::from_utf8_lossy(&status)) };
+            let status = root
+                .read("/var/lib/dpkg/status", STATUS_MAX)
+                .unwrap_or_else(|error| {
+                    tracing::warn!("{}", error.chain());
+                    Vec::new()
+                });
+            return Self {
+                format: "dpkg",
+                names: parse_dpkg(&String::from_utf8_lossy(&status)),
+            };
         }
         if let Ok(installed) = root.read("/lib/apk/db/installed", STATUS_MAX) {
             let text = String::from_utf8_lossy(&installed).into_owned();
-            let names = text.lines().filter_map(|line| Some(line.strip_prefix("P:")?.to_owned())).collect();
-            return Self { format: "apk", names };
+            let names = text
+                .lines()
+                .filter_map(|line| Some(line.strip_prefix("P:")?.to_owned()))
+                .collect();
+            return Self {
+                format: "apk",
+                names,
+            };
         }
         let rpm = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
         let databases = ["Packages", "Packages.db", "rpmdb.sqlite"];
-        if rpm.iter().any(|dir| databases.iter().any(|db| root.is_file(&format!("{dir}/{db}")))) {
-            return Self { format: "rpm", names: BTreeSet::new() };
+        if rpm.iter().any(|dir| {
+            databases
+                .iter()
+                .any(|db| root.is_file(&format!("{dir}/{db}")))
+        }) {
+            return Self {
+                format: "rpm",
+                names: BTreeSet::new(),
+            };
         }
         if root.is_dir("/var/lib/pacman/local") {
             // DIR is NAME-VERSION-RELEASE.
             let name = |dir: &String| dir.rsplitn(3, '-').nth(2).map(str::to_owned);
-            return Self { format: "pacman", names: root.names("/var/lib/pacman/local").iter().filter_map(name).collect() };
+            return Self {
+                format: "pacman",
+                names: root
+                    .names("/var/lib/pacman/local")
+                    .iter()
+                    .filter_map(name)
+                    .collect(),
+            };
         }
         Self::default()
     }
@@ -85,10 +125,10 @@ fn parse_dpkg(status: &str) -> BTreeSet<String> {
     for line in status.lines() {
         if let Some(value) = line.strip_prefix("Package:") {
             name = value.trim();
-        } else if let Some(value) = line.strip_prefix("Status:") {
-            if value.split_whitespace().next_back() == Some("installed") {
-                names.insert(name.to_owned());
-            }
+        } else if let Some(value) = line.strip_prefix("Status:")
+            && value.split_whitespace().next_back() == Some("installed")
+        {
+            names.insert(name.to_owned());
         }
     }
     names

@@ -47,7 +47,9 @@ fn open(bytes: &[u8]) -> Result<Archive> {
 
 fn content(archive: &Archive, name: &str) -> Bytes {
     let range = archive.get(name).unwrap().unwrap();
-    range.read_vec(0, range.len() as usize).unwrap()
+    range
+        .read_vec(0, usize::try_from(range.len()).unwrap())
+        .unwrap()
 }
 
 fn refused(bytes: &[u8], kind: ErrorKind, part: &str) {

@@ -165,11 +165,13 @@ impl<'a, 'i> System<'a, 'i> {
         };
         let nic = |(index, item): (usize, &&Item)| {
             let mac = own_mac(item, warnings).or_else(|| vbox.get(index).copied().flatten());
-            let network = match &item.connection {
-                Some(name) => NicNetwork::Bridge(name.clone()),
-                None => NicNetwork::Network(format!("eth{index}")),
+            let (network, source_network) = match &item.connection {
+                Some(name) => (NicNetwork::Bridge(name.clone()), name.clone()),
+                None => {
+                    let name = format!("eth{index}"); // as virt-v2v calls it
+                    (NicNetwork::Network(name.clone()), name)
+                }
             };
-            let source_network = item.connection.clone().unwrap_or_default();
             Nic {
                 mac,
                 model: nic_model(item),

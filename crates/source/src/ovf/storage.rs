@@ -52,19 +52,18 @@ fn controller_bus(item: &Item) -> Option<DiskBus> {
         kind::SCSI_CONTROLLER if named("virtio") => Some(DiskBus::VirtioScsi),
         kind::SCSI_CONTROLLER | kind::FC_HBA | kind::ISCSI_HBA => Some(DiskBus::Scsi),
         kind::OTHER_STORAGE | kind::OTHER => {
+            // A bare "other storage" controller is SATA to virt-v2v.
+            let bare = item.kind == kind::OTHER_STORAGE
+                && item.sub_types.is_empty()
+                && item.parent.is_none();
             if named("nvme") {
                 Some(DiskBus::Nvme)
             } else if named("virtioscsi") || named("virtio-scsi") {
                 Some(DiskBus::VirtioScsi)
             } else if named("virtio") {
                 Some(DiskBus::VirtioBlk)
-            } else if named("ahci") || named("sata") {
+            } else if named("ahci") || named("sata") || bare {
                 Some(DiskBus::Sata)
-            } else if item.kind == kind::OTHER_STORAGE
-                && item.sub_types.is_empty()
-                && item.parent.is_none()
-            {
-                Some(DiskBus::Sata) // what virt-v2v takes every controller of this type for
             } else {
                 None
             }
@@ -366,3 +365,6 @@ pub(crate) fn removables(items: &[Item]) -> Vec<Removable> {
     };
     items.iter().filter_map(drive).collect()
 }
+
+#[cfg(test)]
+mod tests;

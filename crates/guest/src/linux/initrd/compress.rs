@@ -39,7 +39,10 @@ impl Compression {
             (b"BZh", Self::Bzip2),
             (&[0x89, b'L', b'Z', b'O'], Self::Lzo),
         ];
-        magics.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, kind)| kind)
+        magics
+            .into_iter()
+            .find(|(magic, _)| bytes.starts_with(magic))
+            .map(|(_, kind)| kind)
     }
 }
 
@@ -52,9 +55,15 @@ pub(crate) fn unpack<R: BufRead>(
     match kind {
         Compression::None => read(inner),
         Compression::Gzip => drained(&mut flate2::bufread::GzDecoder::new(inner), read),
-        Compression::Zstd => drained(&mut zstd::stream::read::Decoder::with_buffer(inner)?.single_frame(), read),
+        Compression::Zstd => drained(
+            &mut zstd::stream::read::Decoder::with_buffer(inner)?.single_frame(),
+            read,
+        ),
         Compression::Xz => drained(&mut lzma_rust2::XzReader::new(inner, false), read),
-        Compression::Lzma => drained(&mut lzma_rust2::LzmaReader::new_mem_limit(inner, LZMA_KIB_MAX, None)?, read),
+        Compression::Lzma => drained(
+            &mut lzma_rust2::LzmaReader::new_mem_limit(inner, LZMA_KIB_MAX, None)?,
+            read,
+        ),
         Compression::Lz4 => drained(&mut lz4::Lz4Reader::new(inner), read),
         Compression::Bzip2 => Err(unsupported("bzip2")),
         Compression::Lzo => Err(unsupported("lzo")),
@@ -65,13 +74,19 @@ pub(crate) fn unpack<R: BufRead>(
 const LZMA_KIB_MAX: u32 = 128 << 10;
 
 /// After the reader's own work, the rest is read, so that the packed part is consumed to its last byte.
-fn drained(decoder: &mut dyn Read, read: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+fn drained(
+    decoder: &mut dyn Read,
+    read: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
+) -> io::Result<()> {
     read(decoder)?;
     io::copy(decoder, &mut io::sink()).map(|_| ())
 }
 
 fn unsupported(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("compressed by {name}, which is not read here"))
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("compressed by {name}, which is not read here"),
+    )
 }
 
 /// Packs as gzip, which every distribution's kernel reads.
@@ -97,7 +112,10 @@ pub(crate) fn unpack_module(packed: Vec<u8>) -> io::Result<Vec<u8>> {
     unpack(kind, &mut packed.as_slice(), &mut |reader| {
         reader.take(MODULE_MAX + 1).read_to_end(&mut out)?;
         if out.len() as u64 > MODULE_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("unpacks to more than {MODULE_MAX} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("unpacks to more than {MODULE_MAX} bytes"),
+            ));
         }
         Ok(())
     })?;
@@ -114,7 +132,9 @@ pub(crate) fn read_small(data: &mut dyn Read) -> io::Result<Vec<u8>> {
 /// An error of reading an initramfs: what is not supported is told apart from what is broken.
 pub(crate) fn initrd_error(path: &str, error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::Unsupported => Error::new(ErrorKind::Unsupported, error.to_string()).at(path),
+        io::ErrorKind::Unsupported => {
+            Error::new(ErrorKind::Unsupported, error.to_string()).at(path)
+        }
         _ => Error::io("reading the initramfs", error).at(path),
     }
 }

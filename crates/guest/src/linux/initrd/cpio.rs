@@ -49,7 +49,9 @@ pub(crate) fn read_archives(reader: &mut dyn Read, visit: &mut Visit<'_>) -> io:
     loop {
         match read_full(reader, &mut word)? {
             0 => return Ok(()),
-            len if word.get(..len).is_some_and(|read| read.iter().all(|&byte| byte == 0)) => {}
+            len if word
+                .get(..len)
+                .is_some_and(|read| read.iter().all(|&byte| byte == 0)) => {}
             4 => {
                 let mut header = [0u8; HEADER_LEN];
                 let (start, rest) = header.split_at_mut(4);
@@ -62,16 +64,24 @@ pub(crate) fn read_archives(reader: &mut dyn Read, visit: &mut Visit<'_>) -> io:
     }
 }
 
-fn read_entries(mut header: [u8; HEADER_LEN], reader: &mut dyn Read, visit: &mut Visit<'_>) -> io::Result<()> {
+fn read_entries(
+    mut header: [u8; HEADER_LEN],
+    reader: &mut dyn Read,
+    visit: &mut Visit<'_>,
+) -> io::Result<()> {
     for _ in 0..ENTRIES_MAX {
         if !is_magic(&header) {
             let found = String::from_utf8_lossy(header.get(..6).unwrap_or_default()).into_owned();
-            return Err(bad(format!("expected a cpio header 070701 or 070702, found {found:?}")));
+            return Err(bad(format!(
+                "expected a cpio header 070701 or 070702, found {found:?}"
+            )));
         }
         // Fields of 8 digits: ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check.
         let (mode, len, name_len) = (field(&header, 1)?, field(&header, 6)?, field(&header, 11)?);
         if name_len == 0 || name_len > NAME_MAX {
-            return Err(bad(format!("cpio name of {name_len} bytes, expected 1 to {NAME_MAX}")));
+            return Err(bad(format!(
+                "cpio name of {name_len} bytes, expected 1 to {NAME_MAX}"
+            )));
         }
         let mut name = vec![0u8; name_len as usize];
         reader.read_exact(&mut name)?;
@@ -81,19 +91,33 @@ fn read_entries(mut header: [u8; HEADER_LEN], reader: &mut dyn Read, visit: &mut
         if name == TRAILER {
             return Ok(());
         }
-        let clean = name.trim_start_matches("./").trim_start_matches('/').to_owned();
+        let clean = name
+            .trim_start_matches("./")
+            .trim_start_matches('/')
+            .to_owned();
         let mut data = reader.take(u64::from(len));
-        visit(&Entry { name: clean, mode, len }, &mut data)?;
+        visit(
+            &Entry {
+                name: clean,
+                mode,
+                len,
+            },
+            &mut data,
+        )?;
         let rest = data.limit();
         skip(reader, rest + pad(u64::from(len)))?;
         reader.read_exact(&mut header)?;
     }
-    Err(bad(format!("cpio archive with more than {ENTRIES_MAX} entries")))
+    Err(bad(format!(
+        "cpio archive with more than {ENTRIES_MAX} entries"
+    )))
 }
 
 fn field(header: &[u8; HEADER_LEN], index: usize) -> io::Result<u32> {
     let start = 6 + index * 8;
-    let digits = header.get(start..start + 8).and_then(|digits| std::str::from_utf8(digits).ok());
+    let digits = header
+        .get(start..start + 8)
+        .and_then(|digits| std::str::from_utf8(digits).ok());
     let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     digits
         .and_then(|digits| u32::from_str_radix(digits, 16).ok())
@@ -108,7 +132,10 @@ fn pad(len: u64) -> u64 {
 fn skip(reader: &mut dyn Read, len: u64) -> io::Result<()> {
     let skipped = io::copy(&mut reader.take(len), &mut io::sink())?;
     if skipped < len {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the cpio archive ends inside an entry"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the cpio archive ends inside an entry",
+        ));
     }
     Ok(())
 }
@@ -141,7 +168,11 @@ pub(crate) struct Builder {
 impl Builder {
     /// An archive that leaves these directories alone: the initramfs has them, or a link in their place.
     pub(crate) fn with_existing(dirs: impl IntoIterator<Item = String>) -> Self {
-        Self { bytes: Vec::new(), dirs: dirs.into_iter().collect(), next_ino: 1 }
+        Self {
+            bytes: Vec::new(),
+            dirs: dirs.into_iter().collect(),
+            next_ino: 1,
+        }
     }
 
     /// Adds a regular file.
@@ -176,11 +207,26 @@ impl Builder {
         // Our files are modules and text: far below the format's 4 GiB.
         let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
         let name_len = u32::try_from(name.len() + 1).unwrap_or(u32::MAX);
-        let fields = [self.next_ino, mode, 0, 0, nlink, 0, len, 0, 0, 0, 0, name_len, 0];
+        let fields = [
+            self.next_ino,
+            mode,
+            0,
+            0,
+            nlink,
+            0,
+            len,
+            0,
+            0,
+            0,
+            0,
+            name_len,
+            0,
+        ];
         self.next_ino = self.next_ino.wrapping_add(1);
         self.bytes.extend_from_slice(MAGICS[0]);
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08X}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08X}").as_bytes());
         }
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);
@@ -216,7 +262,11 @@ mod tests {
         builder.file("usr/lib/b", b"");
         let bytes = builder.finish();
         assert_eq!(bytes.len() % 4, 0);
-        let want = [("usr/lib".to_owned(), vec![]), ("usr/lib/a".into(), b"12345".to_vec()), ("usr/lib/b".into(), vec![])];
+        let want = [
+            ("usr/lib".to_owned(), vec![]),
+            ("usr/lib/a".into(), b"12345".to_vec()),
+            ("usr/lib/b".into(), vec![]),
+        ];
         assert_eq!(names(&bytes).unwrap(), want);
         let twice = [bytes.as_slice(), &[0; 512], bytes.as_slice()].concat();
         assert_eq!(names(&twice).unwrap().len(), 6);
@@ -230,7 +280,8 @@ mod tests {
         for len in 5..bytes.len() - 4 {
             assert!(names(&bytes[..len]).is_err(), "cut at {len}");
         }
-        for at in 0..HEADER_LEN {
+        // The magic, and the fields that are read: mode, length, length of the name.
+        for at in (0..6).chain(14..22).chain(54..62).chain(94..102) {
             let mut broken = bytes.clone();
             broken[at] = b'z';
             assert!(names(&broken).is_err(), "z at {at}");

@@ -25,7 +25,12 @@ pub(crate) struct Lz4Reader<R> {
 
 impl<R: Read> Lz4Reader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, block: Vec::new(), at: 0, ended: false }
+        Self {
+            inner,
+            block: Vec::new(),
+            at: 0,
+            ended: false,
+        }
     }
 
     fn next_block(&mut self) -> io::Result<()> {
@@ -33,7 +38,11 @@ impl<R: Read> Lz4Reader<R> {
         loop {
             if let Err(error) = self.inner.read_exact(&mut word) {
                 self.ended = true;
-                return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) };
+                return if error.kind() == io::ErrorKind::UnexpectedEof {
+                    Ok(())
+                } else {
+                    Err(error)
+                };
             }
             if word != MAGIC {
                 break;
@@ -75,13 +84,17 @@ fn unpack(mut packed: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     while let Some((&token, rest)) = packed.split_first() {
         packed = rest;
         let literals = length(usize::from(token >> 4), &mut packed)?;
-        let (copied, rest) = packed.split_at_checked(literals).ok_or_else(|| bad("lz4 literals run past the block"))?;
+        let (copied, rest) = packed
+            .split_at_checked(literals)
+            .ok_or_else(|| bad("lz4 literals run past the block"))?;
         out.extend_from_slice(copied);
         packed = rest;
         if packed.is_empty() {
             return Ok(());
         }
-        let (offset, rest) = packed.split_first_chunk::<2>().ok_or_else(|| bad("lz4 block ends inside an offset"))?;
+        let (offset, rest) = packed
+            .split_first_chunk::<2>()
+            .ok_or_else(|| bad("lz4 block ends inside an offset"))?;
         packed = rest;
         let offset = usize::from(u16::from_le_bytes(*offset));
         let len = length(usize::from(token & 15), &mut packed)?.saturating_add(MATCH_MIN);
@@ -103,7 +116,9 @@ fn length(start: usize, packed: &mut &[u8]) -> io::Result<usize> {
     let mut len = start;
     if start == 15 {
         loop {
-            let (&byte, rest) = packed.split_first().ok_or_else(|| bad("lz4 block ends inside a length"))?;
+            let (&byte, rest) = packed
+                .split_first()
+                .ok_or_else(|| bad("lz4 block ends inside a length"))?;
             *packed = rest;
             len = len.saturating_add(usize::from(byte));
             if byte != 255 {
@@ -123,7 +138,12 @@ mod tests {
     use super::*;
 
     fn frame(block: &[u8]) -> Vec<u8> {
-        [&MAGIC[..], &u32::try_from(block.len()).unwrap().to_le_bytes(), block].concat()
+        [
+            &MAGIC[..],
+            &u32::try_from(block.len()).unwrap().to_le_bytes(),
+            block,
+        ]
+        .concat()
     }
 
     #[test]
@@ -131,15 +151,32 @@ mod tests {
         // "ab", then a match of 4+15+3 bytes at offset 2, then the literal "!".
         let packed = frame(&[0x2f, b'a', b'b', 2, 0, 3, 0x10, b'!']);
         let mut out = String::new();
-        Lz4Reader::new(&packed[..]).read_to_string(&mut out).unwrap();
+        Lz4Reader::new(&packed[..])
+            .read_to_string(&mut out)
+            .unwrap();
         assert_eq!(out, format!("{}!", "ab".repeat(12)));
     }
 
     #[test]
     fn damage_is_an_error_and_no_panic() {
-        for block in [&[0x10][..], &[0x00, 1, 0], &[0x1f, b'a', 9, 0, 0], &[0xf0, 255], &[0x1f, b'a', 1, 0, 255]] {
-            assert!(Lz4Reader::new(&frame(block)[..]).read_to_end(&mut Vec::new()).is_err(), "{block:x?}");
+        for block in [
+            &[0x10][..],
+            &[0x00, 1, 0],
+            &[0x1f, b'a', 9, 0, 0],
+            &[0xf0, 255],
+            &[0x1f, b'a', 1, 0, 255],
+        ] {
+            assert!(
+                Lz4Reader::new(&frame(block)[..])
+                    .read_to_end(&mut Vec::new())
+                    .is_err(),
+                "{block:x?}"
+            );
         }
-        assert!(Lz4Reader::new(&[&MAGIC[..], &[255; 4]].concat()[..]).read_to_end(&mut Vec::new()).is_err());
+        assert!(
+            Lz4Reader::new(&[&MAGIC[..], &[255; 4]].concat()[..])
+                .read_to_end(&mut Vec::new())
+                .is_err()
+        );
     }
 }

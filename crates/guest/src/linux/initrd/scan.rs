@@ -106,21 +106,30 @@ impl Contents {
 
     fn note_file(&mut self, name: &str) {
         match name {
-            "conf/initramfs.conf" | "scripts/functions" => self.generator = Generator::InitramfsTools,
+            "conf/initramfs.conf" | "scripts/functions" => {
+                self.generator = Generator::InitramfsTools
+            }
             "etc/mkinitfs/mkinitfs.conf" | "sbin/nlplug-findfs" | "usr/sbin/nlplug-findfs" => {
                 self.generator = Generator::Mkinitfs;
             }
             "buildconfig" | "init_functions" => self.generator = Generator::Mkinitcpio,
-            _ if name.ends_with("/udev/rules.d/80-net-setup-link.rules") => self.renames_nics = true,
+            _ if name.ends_with("/udev/rules.d/80-net-setup-link.rules") => {
+                self.renames_nics = true
+            }
             _ if name.starts_with("usr/lib/dracut/") => self.generator = Generator::Dracut,
             _ => {}
         }
         for prefix in ["lib/modules", "usr/lib/modules"] {
-            let below = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
+            let below = name
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix('/'));
             if let Some((kver, path)) = below.and_then(|below| below.split_once('/'))
                 && let Some(module) = module_name(path)
             {
-                self.modules.entry(kver.to_owned()).or_default().insert(module);
+                self.modules
+                    .entry(kver.to_owned())
+                    .or_default()
+                    .insert(module);
                 self.module_prefix = Some(prefix.to_owned());
             }
         }
@@ -131,7 +140,12 @@ impl Contents {
 fn is_of_interest(name: &str) -> bool {
     matches!(
         name,
-        "conf/modules" | "conf/param.conf" | "cryptroot/crypttab" | "etc/crypttab" | "etc/fstab" | "etc/lvm/lvmlocal.conf"
+        "conf/modules"
+            | "conf/param.conf"
+            | "cryptroot/crypttab"
+            | "etc/crypttab"
+            | "etc/fstab"
+            | "etc/lvm/lvmlocal.conf"
     ) || name == "etc/lvm/devices/system.devices"
         || name.starts_with("conf/conf.d/")
         || name.starts_with("etc/cmdline.d/")
@@ -149,9 +163,16 @@ pub(crate) fn contents(root: &Root, path: &str) -> Result<Contents> {
 /// Gives every entry of every part to `visit`; returns the parts.
 pub(crate) fn for_each(root: &Root, path: &str, visit: &mut Visit<'_>) -> Result<Vec<Segment>> {
     let file = root.open_file(path)?;
-    let len = file.metadata().map_err(|error| Error::io("asking for the length", error).at(path))?.len();
+    let len = file
+        .metadata()
+        .map_err(|error| Error::io("asking for the length", error).at(path))?
+        .len();
     if len > INITRD_MAX {
-        return Err(Error::new(ErrorKind::Limit, format!("is larger than the {INITRD_MAX} bytes accepted")).at(path));
+        return Err(Error::new(
+            ErrorKind::Limit,
+            format!("is larger than the {INITRD_MAX} bytes accepted"),
+        )
+        .at(path));
     }
     walk(file, visit).map_err(|error| initrd_error(path, error))
 }
@@ -163,19 +184,27 @@ fn walk(file: File, visit: &mut Visit<'_>) -> io::Result<Vec<Segment>> {
     while let Some(start) = skip_zeroes(reader.get_ref(), offset)? {
         let mut magic = [0u8; 6];
         let have = reader.get_ref().read_at(&mut magic, start)?;
-        let compression = Compression::detect(magic.get(..have).unwrap_or_default()).ok_or_else(|| {
-            let message = format!("expected an archive at {start:#x}, found bytes {magic:02x?}");
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        })?;
+        let compression =
+            Compression::detect(magic.get(..have).unwrap_or_default()).ok_or_else(|| {
+                let message =
+                    format!("expected an archive at {start:#x}, found bytes {magic:02x?}");
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            })?;
         reader.seek(io::SeekFrom::Start(start))?;
         unpack(compression, &mut reader, &mut |data| match compression {
             Compression::None => cpio::read_archive(data, visit),
             _ => cpio::read_archives(&mut data.take(UNPACKED_MAX), visit),
         })?;
-        segments.push(Segment { offset: start, compression });
+        segments.push(Segment {
+            offset: start,
+            compression,
+        });
         offset = reader.stream_position()?;
         if offset <= start {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an archive of no length"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "an archive of no length",
+            ));
         }
     }
     Ok(segments)

@@ -1,0 +1,9 @@
+//! Whole conversions on trees in temporary directories.
+
+mod convert;
+mod hostile;
+mod initramfs;
+mod inspect;
+mod ko;
+mod space;
+mod tree;
