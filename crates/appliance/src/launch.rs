@@ -26,6 +26,8 @@ const POWER_OFF: Duration = Duration::from_secs(10);
 const BASE_MEMORY_MIB: u64 = 768;
 /// One more MiB for so many bytes of disk: e2fsck and xfs_repair keep bitmaps and tables of the whole file system.
 const DISK_BYTES_PER_MIB: u64 = 4 << 30;
+/// cryptsetup's default bound for Argon2id, and some room.
+const KEY_DERIVATION_MIB: u64 = 1024 + 256;
 /// More than that only by `--memsize`.
 const MOST_MEMORY_MIB: u64 = 4096;
 
@@ -40,6 +42,9 @@ pub struct LaunchOptions {
     pub smp: Option<u32>,
     /// Capacity of all disks together, in bytes.
     pub total_disk_bytes: u64,
+    /// There are keys of encrypted volumes: the function that derives a key from a passphrase (Argon2id in LUKS 2)
+    /// takes up to 1 GiB by design.
+    pub encrypted: bool,
     /// Folder for sockets and logs.
     pub scratch_dir: PathBuf,
     /// The NBD server's unix socket.
@@ -61,6 +66,7 @@ impl LaunchOptions {
             memsize_mib: None,
             smp: None,
             total_disk_bytes: 0,
+            encrypted: false,
             scratch_dir,
             nbd_socket,
             exports,
@@ -69,7 +75,13 @@ impl LaunchOptions {
 
     fn memory_mib(&self) -> u64 {
         let wanted = BASE_MEMORY_MIB + self.total_disk_bytes / DISK_BYTES_PER_MIB;
-        self.memsize_mib.unwrap_or(wanted.min(MOST_MEMORY_MIB))
+        let key_derivation = if self.encrypted {
+            KEY_DERIVATION_MIB
+        } else {
+            0
+        };
+        self.memsize_mib
+            .unwrap_or(wanted.min(MOST_MEMORY_MIB) + key_derivation)
     }
 }
 
@@ -277,6 +289,8 @@ mod tests {
         assert_eq!(options.memory_mib(), BASE_MEMORY_MIB + 512);
         options.total_disk_bytes = 1 << 50;
         assert_eq!(options.memory_mib(), MOST_MEMORY_MIB);
+        options.encrypted = true;
+        assert_eq!(options.memory_mib(), MOST_MEMORY_MIB + KEY_DERIVATION_MIB);
         options.memsize_mib = Some(9000);
         assert_eq!(options.memory_mib(), 9000);
     }

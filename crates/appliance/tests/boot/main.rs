@@ -5,8 +5,10 @@
 mod disks;
 mod machine;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use appliance::{Error, Key};
 use disks::{Disk, MIB, ext, fat, luks, lvm, raid1, run, tree};
@@ -440,4 +442,76 @@ fn blank_disks_in_great_number_hold_no_system() {
         .unwrap_err();
     assert!(error.to_string().contains("/dev/sda"), "{error}");
     machine.appliance.shutdown().unwrap();
+}
+
+#[test]
+fn the_machine_goes_off_when_the_host_closes_the_port() {
+    if !available() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = appliance::find_image().unwrap();
+    let listener = UnixListener::bind(dir.path().join("port")).unwrap();
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .current_dir(dir.path())
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-machine",
+            "q35",
+        ])
+        .args([
+            "-accel",
+            "tcg",
+            "-m",
+            "768",
+            "-append",
+            "console=ttyS0 quiet",
+            "-serial",
+            "file:console",
+        ])
+        .arg("-kernel")
+        .arg(image.kernel)
+        .arg("-initrd")
+        .arg(image.initramfs)
+        .args([
+            "-chardev",
+            "socket,id=port,path=port",
+            "-device",
+            "virtio-serial-pci",
+        ])
+        .args([
+            "-device",
+            "virtserialport,chardev=port,name=org.v2v.appliance.0",
+        ])
+        .spawn()
+        .unwrap();
+    let (mut port, _) = listener.accept().unwrap();
+    // RFC 9113, section 3.4: the preface, and an empty SETTINGS frame; the server answers with its own.
+    port.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    port.set_read_timeout(Some(Duration::from_secs(120)))
+        .unwrap();
+    let mut head = [0; 9];
+    port.read_exact(&mut head).unwrap();
+    assert_eq!(head[3], 4, "expected a SETTINGS frame, found {head:?}");
+    drop(port);
+    let closed = Instant::now();
+    while qemu.try_wait().unwrap().is_none() {
+        if closed.elapsed() > Duration::from_secs(30) {
+            qemu.kill().unwrap();
+            panic!(
+                "still on: {}",
+                std::fs::read_to_string(dir.path().join("console")).unwrap()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    say(&format!(
+        "off {} ms after the port was closed",
+        closed.elapsed().as_millis()
+    ));
 }

@@ -27,10 +27,10 @@ use sha2::{Digest, Sha256};
 
 use apt::{Apt, Package};
 use cpio::{Archive, Node};
-use tree::Tree;
+use tree::{Picker, Tree};
 
 /// Raised when this code makes another base from the same recipe.
-const BASE_FORMAT: u32 = 1;
+const BASE_FORMAT: u32 = 3;
 
 /// Directories that the image has beside those of its files.
 const DIRECTORIES: &[&str] = &[
@@ -140,7 +140,7 @@ impl Recipe {
     }
 }
 
-/// Makes `WORK/base-HASH` (vmlinux, base.cpio, root/, MANIFEST, VERSION) unless it is there.
+/// Makes `WORK/base-HASH` (vmlinux, base.cpio, packages/, MANIFEST, VERSION) unless it is there.
 fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathBuf> {
     let short = recipe.hash.get(..16).unwrap_or(&recipe.hash);
     let base = work.join(format!(
@@ -164,9 +164,10 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         std::fs::remove_dir_all(&making)
             .with_context(|| format!("removing {}", making.display()))?;
     }
-    let root = making.join("root");
-    std::fs::create_dir_all(&root)?;
+    let unpacked = making.join("packages");
     for package in &packages {
+        let root = unpacked.join(&package.name);
+        std::fs::create_dir_all(&root)?;
         apt::run(
             Command::new("dpkg-deb")
                 .arg("-x")
@@ -175,30 +176,35 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         )?;
     }
     say("appliance image: packing the base");
-    let mut tree = Tree::new();
+    let mut picker = Picker::new(&unpacked);
     for program in recipe.packages.iter().flat_map(|(_, files)| files) {
-        tree::add_program(&mut tree, &root, program)?;
+        picker.program(program)?;
     }
-    let release = tree::add_modules(&mut tree, &root, &recipe.modules, &making.join("depmod"))?;
-    tree.insert(
-        "etc/lvm/lvm.conf".into(),
-        Node::File {
-            mode: 0o644,
-            data: recipe.lvm_conf.clone(),
-        },
-    );
+    let (release, bzimage) = picker.modules(&recipe.modules, &making.join("depmod"))?;
+    let Picker {
+        mut tree,
+        packages: used,
+        ..
+    } = picker;
+    let lvm_conf = Node::File {
+        mode: 0o644,
+        data: recipe.lvm_conf.clone(),
+    };
+    tree.insert("etc/lvm/lvm.conf".into(), lvm_conf);
     write_archive(&making.join("base.cpio"), tree)?;
-    let bzimage = root.join("boot").join(format!("vmlinuz-{release}"));
     let bzimage =
         std::fs::read(&bzimage).with_context(|| format!("reading {}", bzimage.display()))?;
-    std::fs::write(
-        making.join("vmlinux"),
-        kernel::vmlinux(&bzimage).context("unpacking the kernel")?,
-    )?;
+    let vmlinux = kernel::vmlinux(&bzimage).context("unpacking the kernel")?;
+    std::fs::write(making.join("vmlinux"), vmlinux)?;
+    let used: Vec<&Package> = packages
+        .iter()
+        .filter(|package| used.contains(&package.name))
+        .collect();
     std::fs::write(
         making.join("MANIFEST"),
-        manifest(&packages, &root, apt.suite()),
+        manifest(&used, &unpacked, apt.suite()),
     )?;
+    std::fs::remove_dir_all(making.join("depmod"))?;
     let version = format!(
         "suite {}\nkernel {release}\nrecipe {}\n",
         apt.suite(),
@@ -284,11 +290,12 @@ fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
     if stamp.exists() {
         std::fs::remove_file(&stamp)?;
     }
-    let mut libraries = Tree::new();
-    tree::add_libraries(&mut libraries, &base.join("root"), program)
+    let mut picker = Picker::new(&base.join("packages"));
+    picker
+        .libraries(program)
         .context("libraries of applianced")?;
     let mut archive = Archive::new(Vec::new());
-    for (path, node) in &libraries {
+    for (path, node) in &picker.tree {
         archive.add(path, node)?;
     }
     archive.add(
@@ -321,15 +328,11 @@ fn replace(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 /// Package, version, and the licences that its copyright file names.
-fn manifest(packages: &[Package], root: &Path, suite: &str) -> String {
+fn manifest(packages: &[&Package], unpacked: &Path, suite: &str) -> String {
     let mut text =
         format!("# Debian {suite}; sources: the packages' source packages of these versions\n");
     for package in packages {
-        let path = root
-            .join("usr/share/doc")
-            .join(&package.name)
-            .join("copyright");
-        let copyright = std::fs::read_to_string(path).unwrap_or_default();
+        let copyright = copyright(unpacked, &package.name).unwrap_or_default();
         let mut licences: Vec<&str> = copyright
             .lines()
             .filter_map(|line| line.strip_prefix("License:"))
@@ -347,6 +350,30 @@ fn manifest(packages: &[Package], root: &Path, suite: &str) -> String {
     }
     text.push_str("applianced\tthis project\tApache-2.0\n");
     text
+}
+
+/// A package's copyright file, or that of the package to whose documentation it links.
+fn copyright(unpacked: &Path, package: &str) -> Option<String> {
+    let file = |package: &str| {
+        unpacked
+            .join(package)
+            .join("usr/share/doc")
+            .join(package)
+            .join("copyright")
+    };
+    let own = file(package);
+    if let Ok(text) = std::fs::read_to_string(&own) {
+        return Some(text);
+    }
+    let folder = own.parent()?;
+    let link = std::fs::read_link(&own)
+        .or_else(|_| std::fs::read_link(folder))
+        .ok()?;
+    // `../OTHER/copyright`, or `OTHER` for the folder.
+    let other = link
+        .iter()
+        .find_map(|part| part.to_str().filter(|name| *name != ".."))?;
+    std::fs::read_to_string(file(other)).ok()
 }
 
 fn hash(parts: &[&[u8]]) -> String {

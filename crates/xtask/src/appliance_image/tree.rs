@@ -21,53 +21,111 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// No module is larger; a bound for damaged packages.
 const MAX_MODULE: u64 = 256 << 20;
 
-/// Adds `program` (a path with leading slash, in a merged-/usr system) from the package tree at `root`, and the
-/// libraries that it needs.
-pub(super) fn add_program(tree: &mut Tree, root: &Path, program: &str) -> Result<()> {
-    let path = program.trim_start_matches('/');
-    let found = locate(root, path).with_context(|| format!("no package holds {program}"))?;
-    let data = std::fs::read(&found).with_context(|| format!("reading {}", found.display()))?;
-    add_libraries(tree, root, &data).with_context(|| format!("libraries of {program}"))?;
-    tree.insert(path.to_owned(), Node::File { mode: 0o755, data });
-    Ok(())
+/// Picks files out of packages, each unpacked in a directory of its own name.
+pub(super) struct Picker {
+    unpacked: PathBuf,
+    /// What was picked.
+    pub(super) tree: Tree,
+    /// Packages that something was picked from.
+    pub(super) packages: BTreeSet<String>,
 }
 
-/// Adds the libraries and the interpreter that the ELF file `data` asks for, and theirs.
-pub(super) fn add_libraries(tree: &mut Tree, root: &Path, data: &[u8]) -> Result<()> {
-    let mut queue = needed(data)?;
-    while let Some(name) = queue.pop() {
-        let path = if name.starts_with("ld-linux") {
-            format!("usr/lib64/{name}")
-        } else {
-            format!("{LIBRARIES}/{name}")
-        };
-        if tree.contains_key(&path) {
-            continue;
+impl Picker {
+    /// Nothing picked yet from `unpacked`, the parent of the packages' directories.
+    pub(super) fn new(unpacked: &Path) -> Self {
+        Picker {
+            unpacked: unpacked.to_owned(),
+            tree: Tree::new(),
+            packages: BTreeSet::new(),
         }
-        let at = format!("{LIBRARIES}/{name}");
-        let found =
-            locate(root, &at).with_context(|| format!("no package holds the library {name}"))?;
-        let library =
-            std::fs::read(&found).with_context(|| format!("reading {}", found.display()))?;
-        queue.extend(needed(&library)?);
-        tree.insert(
-            path,
-            Node::File {
-                mode: 0o755,
-                data: library,
-            },
-        );
     }
-    Ok(())
+
+    /// Adds `program` (a path with leading slash, in a merged-/usr system) and the libraries that it needs.
+    pub(super) fn program(&mut self, program: &str) -> Result<()> {
+        let path = program.trim_start_matches('/');
+        let data = self
+            .take(path)?
+            .with_context(|| format!("no package holds {program}"))?;
+        self.libraries(&data)
+            .with_context(|| format!("libraries of {program}"))?;
+        self.tree
+            .insert(path.to_owned(), Node::File { mode: 0o755, data });
+        Ok(())
+    }
+
+    /// Adds the libraries and the interpreter that the ELF file `data` asks for, and theirs.
+    pub(super) fn libraries(&mut self, data: &[u8]) -> Result<()> {
+        let mut queue = needed(data)?;
+        while let Some(name) = queue.pop() {
+            let path = if name.starts_with("ld-linux") {
+                format!("usr/lib64/{name}")
+            } else {
+                format!("{LIBRARIES}/{name}")
+            };
+            if self.tree.contains_key(&path) {
+                continue;
+            }
+            let library = self
+                .take(&format!("{LIBRARIES}/{name}"))?
+                .with_context(|| format!("no package holds the library {name}"))?;
+            queue.extend(needed(&library)?);
+            self.tree.insert(
+                path,
+                Node::File {
+                    mode: 0o755,
+                    data: library,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Content of `path` from the package that has it, also where packages of before the /usr merge have it without
+    /// `usr/`.
+    fn take(&mut self, path: &str) -> Result<Option<Vec<u8>>> {
+        for package in entries(&self.unpacked)? {
+            let root = self.unpacked.join(&package);
+            let unmerged = path.strip_prefix("usr/").unwrap_or(path);
+            for file in [root.join(path), root.join(unmerged)] {
+                // A link may be relative to a directory that only the merge has; then the target is in the list too.
+                if file.is_file() {
+                    self.packages.insert(package);
+                    let data = std::fs::read(&file)
+                        .with_context(|| format!("reading {}", file.display()))?;
+                    return Ok(Some(data));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds the modules called `names` of the only kernel, what they depend on, and depmod's indexes over just these.
+    /// Gives the kernel's release and image. `scratch` is an empty directory for depmod to work in.
+    pub(super) fn modules(
+        &mut self,
+        names: &[String],
+        scratch: &Path,
+    ) -> Result<(String, PathBuf)> {
+        let kernel = entries(&self.unpacked)?
+            .into_iter()
+            .find(|package| package.starts_with("linux-image-"))
+            .context("no kernel package was unpacked")?;
+        let root = self.unpacked.join(&kernel);
+        self.packages.insert(kernel);
+        let release = add_modules(&mut self.tree, &root, names, scratch)?;
+        let image = root.join("boot").join(format!("vmlinuz-{release}"));
+        Ok((release, image))
+    }
 }
 
-/// `path` below `root`, where packages of before the /usr merge have it without `usr/`.
-fn locate(root: &Path, path: &str) -> Option<PathBuf> {
-    let unmerged = path.strip_prefix("usr/").unwrap_or(path);
-    [path, unmerged]
-        .iter()
-        .map(|path| root.join(path))
-        .find(|path| path.is_file())
+/// Names in a directory, in order.
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("listing {}", dir.display()))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// DT_NEEDED entries and the base name of the interpreter.
@@ -95,14 +153,7 @@ fn needed(data: &[u8]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Adds the modules called `names` of the only kernel in `root`, what they depend on, and depmod's indexes over
-/// just these. Gives the kernel's release. `scratch` is an empty directory for depmod to work in.
-pub(super) fn add_modules(
-    tree: &mut Tree,
-    root: &Path,
-    names: &[String],
-    scratch: &Path,
-) -> Result<String> {
+fn add_modules(tree: &mut Tree, root: &Path, names: &[String], scratch: &Path) -> Result<String> {
     let modules = ["usr/lib/modules", "lib/modules"]
         .iter()
         .map(|path| root.join(path))
@@ -227,14 +278,10 @@ fn add_directory(tree: &mut Tree, from: &Path, to: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn only_entry(dir: &Path) -> Result<String> {
-    let names: Vec<String> = std::fs::read_dir(dir)
-        .with_context(|| format!("listing {}", dir.display()))?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    match names.as_slice() {
+fn only_entry(dir: &Path) -> Result<String> {
+    match entries(dir)?.as_slice() {
         [name] => Ok(name.clone()),
-        _ => bail!("{} holds {names:?}, expected one kernel", dir.display()),
+        names => bail!("{} holds {names:?}, expected one kernel", dir.display()),
     }
 }
 

@@ -116,8 +116,14 @@ impl AsyncWrite for Port {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_write_ready(cx))?;
-            if let Ok(result) = ready.try_io(|fd| fd.get_ref().write(bytes)) {
-                return Poll::Ready(result);
+            let closed = ready.ready().is_write_closed();
+            match ready.try_io(|fd| fd.get_ref().write(bytes)) {
+                Ok(result) => return Poll::Ready(result),
+                // A port whose host is gone says for ever that it would block, and poll that it is ready.
+                Err(_would_block) if closed => {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
+                Err(_would_block) => {}
             }
         }
     }
