@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use v2v_tests::{arg, listing, ok, refused};
+use v2v_tests::{arg, assert_nothing_left, ok, refused};
 
 /// A raw disk without a partition table whose ext4 holds the given tree.
 fn ext4_disk(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
@@ -62,11 +62,7 @@ fn refuse(disks: &[PathBuf], words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(
-        listing(out.path())?.is_empty(),
-        "left in the target: {:?}",
-        listing(out.path())?
-    );
+    assert_nothing_left(out.path(), &[])?;
     Ok(())
 }
 
