@@ -82,7 +82,11 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("dnsmasq-base", Group::Test, "libvirt's default network"),
     ("iptables", Group::Test, "libvirt's default network"),
-    ("iproute2", Group::Test, "the private libvirtd's own network"),
+    (
+        "iproute2",
+        Group::Test,
+        "the private libvirtd's own network",
+    ),
     (
         "libxml2-utils",
         Group::Test,
