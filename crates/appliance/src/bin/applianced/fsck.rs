@@ -43,12 +43,16 @@ pub(crate) fn replay(node: &Path, name: &str, content: &str) -> Result<()> {
     }
 }
 
-/// What e2fsck found: not its advice, which is about this machine.
+/// What e2fsck found last before it gave up: not its advice, which is about this machine.
 fn complaint(words: &str) -> Option<String> {
-    let line = words.lines().map(str::trim).find(|line| {
+    let finding = |line: &&str| {
         !line.is_empty() && !line.contains("UNEXPECTED INCONSISTENCY") && !line.starts_with('(')
-    })?;
-    Some(line.to_owned())
+    };
+    words
+        .lines()
+        .map(str::trim)
+        .rfind(finding)
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -57,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_finding_is_told_apart_from_the_advice() {
-        let words = "\n/dev/sda1: Inode 12 has illegal block(s).  \n\n\n/dev/sda1: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.\n\
+        let words = "/dev/sda1 was not cleanly unmounted, check forced.\n/dev/sda1: Inode 12 has illegal block(s).  \n\n\n/dev/sda1: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.\n\
             \t(i.e., without -a or -p options)\n";
         assert_eq!(
             complaint(words).unwrap(),

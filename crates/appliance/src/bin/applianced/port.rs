@@ -5,15 +5,17 @@
 //! the port is used only once `poll` no longer says HUP.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::unix::pipe;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Name that the host gives the port.
 const NAME: &str = "org.v2v.appliance.0";
@@ -22,8 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// The connection to the host.
+///
+/// It is not one of tokio's own streams (a pipe would fit otherwise), because they take a short read for the last:
+/// the port gives one virtio buffer a read, however many more are waiting, and then no event would ever come.
+pub(crate) struct Port(AsyncFd<File>);
+
 /// Waits until the port exists and the host is there; gives the connection.
-pub(crate) fn open() -> Result<impl AsyncRead + AsyncWrite + Unpin + Send> {
+pub(crate) fn open() -> Result<Port> {
     let since = Instant::now();
     let path = loop {
         if let Some(path) = find()? {
@@ -40,12 +48,12 @@ pub(crate) fn open() -> Result<impl AsyncRead + AsyncWrite + Unpin + Send> {
     while is_hung_up(&file)? {
         pause(since).context("the host did not open its end")?;
     }
-    // A pipe's halves are readiness, read(2) and write(2), which is all that is wanted of the device.
-    let writer = pipe::Sender::from_file_unchecked(file.try_clone()?)?;
-    Ok(tokio::io::join(
-        pipe::Receiver::from_file_unchecked(file)?,
-        writer,
-    ))
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe, for types whose descriptor is not their own; a File's is"
+    )]
+    let fd = AsyncFd::new(file)?;
+    Ok(Port(fd))
 }
 
 fn find() -> Result<Option<PathBuf>> {
@@ -81,4 +89,44 @@ fn is_hung_up(file: &File) -> io::Result<bool> {
         }),
     )?;
     Ok(fds[0].revents().contains(PollFlags::HUP))
+}
+
+impl AsyncRead for Port {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(cx))?;
+            let unfilled = buf.initialize_unfilled();
+            if let Ok(result) = ready.try_io(|fd| fd.get_ref().read(unfilled)) {
+                buf.advance(result?);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Port {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.0.poll_write_ready(cx))?;
+            if let Ok(result) = ready.try_io(|fd| fd.get_ref().write(bytes)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
