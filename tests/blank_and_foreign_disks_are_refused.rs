@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use v2v_tests::{arg, listing, ok, refused};
+use v2v_tests::{arg, assert_nothing_left, ok, refused};
 
 /// A raw disk without a partition table whose ext4 holds the given tree.
 fn ext4_disk(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
@@ -53,20 +53,17 @@ fn system_disk(dir: &Path, name: &str) -> Result<PathBuf> {
     ext4_disk(dir, name, &files)
 }
 
-fn refuse(disks: &[PathBuf], words: &[&str]) -> Result<()> {
+fn refuse(disks: &[PathBuf], options: &[&str], words: &[&str]) -> Result<()> {
     let out = tempfile::tempdir()?;
     let mut args = vec!["-i".to_owned(), "disk".into(), "-if".into(), "raw".into()];
     args.extend(disks.iter().map(arg));
+    args.extend(options.iter().map(|option| (*option).to_owned()));
     args.extend(["-o".into(), "local".into(), "-os".into(), arg(out.path())]);
     let line = refused(&args)?;
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(
-        listing(out.path())?.is_empty(),
-        "left in the target: {:?}",
-        listing(out.path())?
-    );
+    assert_nothing_left(out.path(), &[])?;
     Ok(())
 }
 
@@ -75,24 +72,26 @@ fn a_blank_disk_is_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let disk = dir.path().join("blank.raw");
     fs::File::create(&disk)?.set_len(64 << 20)?;
-    refuse(&[disk], &["no operating system"])
+    refuse(&[disk], &[], &["no operating system"])
 }
 
 #[test]
 fn a_data_disk_is_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let disk = ext4_disk(dir.path(), "data", &[("readme", "only data")])?;
-    refuse(&[disk], &["no operating system"])
+    refuse(&[disk], &[], &["no operating system"])
 }
 
 #[test]
-fn several_roots_without_a_terminal_are_refused_and_root_chooses() -> Result<()> {
+fn several_roots_without_a_terminal_are_refused_and_so_is_a_wrong_one() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let disks = [
         system_disk(dir.path(), "one")?,
         system_disk(dir.path(), "two")?,
     ];
-    refuse(&disks, &["--root", "/dev/sda", "/dev/sdb"])
+    refuse(&disks, &[], &["--root", "/dev/sda", "/dev/sdb"])?;
+    refuse(&disks, &["--root", "single"], &["/dev/sda", "/dev/sdb"])?;
+    refuse(&disks, &["--root", "/dev/sdc"], &["/dev/sdc", "/dev/sdb"])
 }
 
 #[test]
@@ -106,7 +105,7 @@ fn a_hibernated_guest_is_refused() -> Result<()> {
     // The kernel puts this in place of SWAPSPACE2 in the last 10 bytes of the first page while it sleeps.
     let file = fs::OpenOptions::new().write(true).open(&swap)?;
     std::os::unix::fs::FileExt::write_all_at(&file, b"S1SUSPEND\0", 4086)?;
-    refuse(&[system, swap], &["hibernat"])
+    refuse(&[system, swap], &[], &["hibernat"])
 }
 
 #[test]

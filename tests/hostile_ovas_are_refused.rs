@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use v2v_tests::{TinyOva, arg, listing, refused, sha256};
+use v2v_tests::{TinyOva, arg, assert_nothing_left, refused, sha256};
 
 /// Converts `ova`, which must be refused with every one of `words` in the message.
 fn refuse(ova: &Path, words: &[&str]) -> Result<()> {
@@ -22,11 +22,7 @@ fn refuse(ova: &Path, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(line.contains(word), "expected `{word}` in: {line}");
     }
-    ensure!(
-        listing(out.path())?.is_empty(),
-        "left in the target: {:?}",
-        listing(out.path())?
-    );
+    assert_nothing_left(out.path(), &[])?;
     ensure!(sha256(ova)? == before, "the source was changed");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use testkit::guest::{Sample, sample};
-use v2v_tests::{arg, interrupt, listing, ok, qemus_using, v2v};
+use v2v_tests::{arg, assert_nothing_left, interrupt, listing, ok, qemus_using, v2v};
 
 /// Moments at which the program is killed.
 const KILLS: u32 = 20;
@@ -57,11 +57,7 @@ fn only_scratch_is_left(out: &Path, temp: &Path, name: &str) -> Result<()> {
         foreign.is_empty(),
         "left outside the scratch folder: {foreign:?}"
     );
-    ensure!(
-        listing(temp)?.is_empty(),
-        "left in TMPDIR: {:?}",
-        listing(temp)?
-    );
+    assert_nothing_left(temp, &[])?;
     Ok(())
 }
 
@@ -141,16 +137,8 @@ fn ctrl_c_tidies_up() -> Result<()> {
         );
         ensure!(stderr.contains("v2v: error: cancelled"), "{stderr}");
         no_qemu_is_left(out.path())?;
-        ensure!(
-            listing(out.path())?.is_empty(),
-            "left in the target: {:?}",
-            listing(out.path())?
-        );
-        ensure!(
-            listing(temp.path())?.is_empty(),
-            "left in TMPDIR: {:?}",
-            listing(temp.path())?
-        );
+        assert_nothing_left(out.path(), &[])?;
+        assert_nothing_left(temp.path(), &[])?;
     }
     Ok(())
 }

@@ -56,6 +56,14 @@ pub fn listing(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Nothing is left in `dir`, hidden files included, but what `allowed` names.
+pub fn assert_nothing_left(dir: &Path, allowed: &[&str]) -> Result<()> {
+    let mut left = listing(dir)?;
+    left.retain(|name| !allowed.contains(&name.as_str()));
+    ensure!(left.is_empty(), "left in {}: {left:?}", dir.display());
+    Ok(())
+}
+
 /// Process ids of QEMUs whose command line names `dir`.
 pub fn qemus_using(dir: &Path) -> Result<Vec<u32>> {
     let wanted = dir.display().to_string();

@@ -1,5 +1,6 @@
 //! End-to-end scenarios. Each module is one story; `cargo xtask test` prepares what they need.
 
+mod bare_disk_becomes_raw;
 mod blank_and_foreign_disks_are_refused;
 mod command_lines_of_virt_v2v;
 mod hostile_ovas_are_refused;

@@ -65,7 +65,9 @@ pub trait Events: Send + Sync {
     fn appliance(&self, hello_ms: u64, accel: &str);
     /// The copy of a disk moved on.
     fn disk(&self, progress: DiskProgress);
-    /// Something that the administrator should know; the conversion goes on.
+    /// Something that is good to know and no cause for concern.
+    fn note(&self, text: &str);
+    /// Something that the administrator should look at; the conversion goes on.
     fn warning(&self, text: &str);
     /// A line for the log (`-v`).
     fn log(&self, line: &str);

@@ -202,6 +202,11 @@ impl Events for Printer {
         }
     }
 
+    fn note(&self, text: &str) {
+        self.emit(&json!({"type": "note", "text": text}));
+        self.line(text);
+    }
+
     fn warning(&self, text: &str) {
         self.emit(&json!({"type": "warning", "text": text}));
         self.line(&format!("warning: {text}"));

@@ -81,6 +81,12 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         "its QEMU driver, only recommended on Debian 13",
     ),
     ("dnsmasq-base", Group::Test, "libvirt's default network"),
+    ("iptables", Group::Test, "libvirt's default network"),
+    (
+        "iproute2",
+        Group::Test,
+        "the private libvirtd's own network",
+    ),
     (
         "libxml2-utils",
         Group::Test,

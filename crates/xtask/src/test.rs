@@ -22,7 +22,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
     }
     eprintln!("prepared in {:.0} s", start.elapsed().as_secs_f64());
-    let mut tests = run::cargo(&["test", "--locked", "--workspace"]);
+    let mut tests = run::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     tests.args(args).env("V2V_APPLIANCE", &image);
     let result = run::run(&mut tests);
     let skipped = fs::read_to_string(&skips).unwrap_or_default();

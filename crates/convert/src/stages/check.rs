@@ -27,7 +27,7 @@ pub(crate) fn run(
     );
     let image = appliance::find_image()?;
     let accel =
-        appliance::settle_accel(&image, cancel, &|line| events.warning(line)).map_err(|error| {
+        appliance::settle_accel(&image, cancel, &|line| events.note(line)).map_err(|error| {
             if error.is_cancelled() {
                 Error::Cancelled
             } else {

@@ -1,6 +1,6 @@
 //! Writes metadata and the report, and gives everything its final name.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -8,6 +8,9 @@ use target::{Finished, Target};
 use types::Change;
 
 use crate::{Error, Events, Job, Outcome, Result, Stage};
+
+/// Name of the report in the scratch folder until it is complete.
+const REPORT: &str = "report.json";
 
 pub(crate) fn run(
     job: &Job,
@@ -18,14 +21,16 @@ pub(crate) fn run(
 ) -> Result<Outcome> {
     events.stage(Stage::Finish, "creating output metadata");
     if let Some(path) = &job.report {
-        write_report(path, changes).map_err(|source| Error::Report {
-            path: path.display().to_string(),
-            source,
+        write_report(path, &target.scratch_dir().join(REPORT), changes).map_err(|source| {
+            Error::Report {
+                path: path.display().to_string(),
+                source,
+            }
         })?;
     }
     let placed = target.finalise(finished)?;
     for note in &placed.notes {
-        events.warning(note);
+        events.note(note);
     }
     Ok(Outcome {
         placed,
@@ -33,23 +38,43 @@ pub(crate) fn run(
     })
 }
 
-/// The report appears whole or not at all.
-fn write_report(path: &Path, changes: &[Change]) -> io::Result<()> {
+/// The report appears whole or not at all. It is written in the scratch folder, so that a kill leaves nothing else;
+/// on another file system it is copied to its place.
+fn write_report(path: &Path, temporary: &Path, changes: &[Change]) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(changes)?;
     text.push(b'\n');
-    let name = path
-        .file_name()
-        .ok_or(io::ErrorKind::InvalidInput)?
-        .to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.v2v-{}", std::process::id()));
-    let result = File::create_new(&temporary)
-        .and_then(|mut file| {
-            file.write_all(&text)?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+    let mut file = File::create(temporary)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    match fs::rename(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => fs::write(path, &text),
+        result => result,
     }
-    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_json_list_of_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let change = Change {
+            step: "device-names".into(),
+            path: "/etc/fstab".into(),
+            before: Some("aa".into()),
+            after: Some("bb".into()),
+            why: "names change".into(),
+        };
+        let report = dir.path().join("r.json");
+        write_report(
+            &report,
+            &dir.path().join("temporary"),
+            std::slice::from_ref(&change),
+        )
+        .unwrap();
+        let read: Vec<Change> = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+        assert_eq!(read, [change]);
+        assert!(!dir.path().join("temporary").exists());
+    }
 }

@@ -166,12 +166,12 @@ impl Outcome {
         bail!("{}", self.complaint())
     }
 
-    /// Program, exit status and the last thing it said.
+    /// Program, exit status and the last thing it said, on stderr if it said anything there.
     pub(crate) fn complaint(&self) -> String {
         let said = self
-            .stderr
+            .stdout
             .lines()
-            .chain(self.stdout.lines())
+            .chain(self.stderr.lines())
             .map(str::trim)
             .rfind(|line| !line.is_empty());
         let how = match (self.status.code(), self.status.signal()) {
