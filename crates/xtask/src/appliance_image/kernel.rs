@@ -7,6 +7,8 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::lz4;
+
 /// Number of 512-byte sectors of real-mode code after the boot sector; 0 means 4.
 const SETUP_SECTS: usize = 0x1f1;
 /// `HdrS`.
@@ -76,9 +78,12 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>> {
                 .read_to_end(&mut elf)
                 .context("unpacking the gzip payload")?;
         }
+        [0x02, 0x21, 0x4c, 0x18, ..] => {
+            elf = lz4::unpack(payload).context("unpacking the LZ4 payload")?
+        }
         [0x7f, b'E', b'L', b'F', ..] => elf.extend_from_slice(payload),
         other => bail!(
-            "kernel payload starts with {:02x?}: expected zstd, xz, gzip or ELF",
+            "kernel payload starts with {:02x?}: expected zstd, xz, gzip, LZ4 or ELF",
             other.get(..4).unwrap_or(other)
         ),
     }

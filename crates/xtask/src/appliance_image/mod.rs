@@ -13,6 +13,7 @@
 mod apt;
 mod cpio;
 mod kernel;
+mod lz4;
 mod sources;
 mod tree;
 
@@ -57,7 +58,7 @@ pub(crate) struct BuildOptions {
     pub(crate) applianced: Option<PathBuf>,
     /// Build applianced with the release profile.
     pub(crate) release: bool,
-    /// Debian suite; `None` for the newest that can be had.
+    /// Debian suite (`$V2V_APPLIANCE_SUITE`); `None` for the newest that can be had.
     pub(crate) suite: Option<String>,
 }
 
@@ -71,7 +72,7 @@ impl BuildOptions {
             target_dir,
             applianced: None,
             release: false,
-            suite: None,
+            suite: std::env::var("V2V_APPLIANCE_SUITE").ok(),
         }
     }
 }

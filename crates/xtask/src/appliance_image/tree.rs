@@ -212,7 +212,8 @@ fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
     }
     let mut chosen = BTreeSet::new();
     for name in names {
-        let name = name.replace('-', "_");
+        let optional = name.ends_with('?');
+        let name = name.trim_end_matches('?').replace('-', "_");
         match by_name.get(&name) {
             // modules.dep lists all that a module needs, not only its direct neighbours.
             Some((path, needs)) => {
@@ -220,6 +221,9 @@ fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
                 chosen.extend(needs.split_whitespace().map(str::to_owned));
             }
             None if builtin.contains(&name) => {}
+            None if optional => super::say(&format!(
+                "appliance image: this kernel has no module {name}"
+            )),
             None => bail!("the kernel has no module {name}"),
         }
     }
@@ -313,7 +317,7 @@ mod tests {
             "k/xfs.ko.xz: k/libcrc32c.ko.xz k/crc.ko.xz\nk/crc.ko.xz:\nk/other.ko.xz:\n",
         );
         write("modules.builtin", "kernel/fs/ext4/ext4.ko\n");
-        let chosen = choose(dir.path(), &["xfs".into(), "ext4".into()]).unwrap();
+        let chosen = choose(dir.path(), &["xfs".into(), "ext4".into(), "ntfs3?".into()]).unwrap();
         assert_eq!(
             chosen.into_iter().collect::<Vec<_>>(),
             ["k/crc.ko.xz", "k/libcrc32c.ko.xz", "k/xfs.ko.xz"]

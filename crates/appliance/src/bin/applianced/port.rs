@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::tool::Tool;
+
+/// Made by the driver of such ports.
+const CLASS: &str = "/sys/class/virtio-ports";
 /// Name that the host gives the port.
 const NAME: &str = "org.v2v.appliance.0";
 /// How long the port may take to appear and to be opened by the host.
@@ -32,6 +36,11 @@ pub(crate) struct Port(AsyncFd<File>);
 
 /// Waits until the port exists and the host is there; gives the connection.
 pub(crate) fn open() -> Result<Port> {
+    if !Path::new(CLASS).exists() {
+        let modprobe =
+            Tool::new("/usr/sbin/modprobe").args(["--all", "virtio_pci", "virtio_console"]);
+        modprobe.run()?.success()?;
+    }
     let since = Instant::now();
     let path = loop {
         if let Some(path) = find()? {
@@ -57,7 +66,7 @@ pub(crate) fn open() -> Result<Port> {
 }
 
 fn find() -> Result<Option<PathBuf>> {
-    let Ok(entries) = fs::read_dir("/sys/class/virtio-ports") else {
+    let Ok(entries) = fs::read_dir(CLASS) else {
         return Ok(None);
     };
     for entry in entries {
