@@ -8,6 +8,7 @@
 )]
 
 mod disks;
+mod found;
 mod machine;
 
 use std::io::{Read, Write};
@@ -17,37 +18,11 @@ use std::time::{Duration, Instant};
 
 use appliance::{Error, Key};
 use disks::{Disk, MIB, ext, fat, luks, lvm, raid1, run, tree};
+use found::{content, root_of, uuid};
 use machine::{available, launch, say};
-use types::{DeviceKind, GuestInfo, StorageMap};
+use types::DeviceKind;
 
 const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
-
-fn uuid(digit: char) -> String {
-    let run = |count| digit.to_string().repeat(count);
-    format!("{}-{}-{}-{}-{}", run(8), run(4), run(4), run(4), run(12))
-}
-
-fn root_of<'a>(guests: &'a [GuestInfo], hostname: &str) -> &'a GuestInfo {
-    guests
-        .iter()
-        .find(|guest| guest.hostname.as_deref() == Some(hostname))
-        .unwrap_or_else(|| {
-            panic!(
-                "no guest {hostname} among {:?}",
-                guests
-                    .iter()
-                    .map(|guest| (&guest.root, &guest.hostname))
-                    .collect::<Vec<_>>()
-            )
-        })
-}
-
-fn content<'a>(storage: &'a StorageMap, name: &str) -> &'a str {
-    &storage
-        .get(name)
-        .unwrap_or_else(|| panic!("no {name} in {storage:#?}"))
-        .content
-}
 
 #[test]
 fn partitions_of_both_kinds_are_described_trimmed_and_left_sound() {
