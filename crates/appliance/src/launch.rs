@@ -19,7 +19,7 @@ const KVM_AGAIN: Duration = Duration::from_secs(60);
 /// How long TCG may take on a loaded machine; 3 s on an idle one.
 const TCG_HELLO: Duration = Duration::from_secs(180);
 /// How long the appliance may be silent at work: an fsck of a large file system says nothing for long.
-const SILENCE: Duration = Duration::from_secs(3600);
+const SILENCE: Duration = Duration::from_secs(1800);
 /// How long it may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(10);
 /// What it needs for itself, in MiB.

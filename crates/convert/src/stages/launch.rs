@@ -57,6 +57,7 @@ pub(crate) fn run(
     let options = LaunchOptions {
         memsize_mib: job.appliance.memsize_mib,
         smp: job.appliance.smp,
+        encrypted: !job.keys.is_empty(),
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
         ..LaunchOptions::new(
             host.accel,

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "shared by test binaries")]
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::cast_possible_truncation,
     reason = "tests on 64-bit hosts, which fail by panicking"
 )]
