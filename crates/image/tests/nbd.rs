@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// True when the server has closed the connection, whatever it sent before.
-    fn is_dropped(mut self) -> bool {
+    fn was_dropped(mut self) -> bool {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
             Ok(_) => true,
@@ -186,7 +186,7 @@ fn export_name_with_and_without_padding() {
         assert_eq!(client.simple(), (0, 5));
         assert_eq!(client.take(512)[3], pattern(3));
         client.request(0, 2, 6, 0, 0);
-        assert!(client.is_dropped());
+        assert!(client.was_dropped());
     }
 }
 
@@ -278,7 +278,7 @@ fn options_are_answered() {
     let mut client = Client::greeted(&rig);
     client.option(2, &[]);
     assert_eq!(client.option_reply(), (2, 1, vec![]));
-    assert!(client.is_dropped());
+    assert!(client.was_dropped());
 }
 
 #[test]
@@ -428,19 +428,19 @@ fn clients_that_break_the_framing_are_dropped() {
     let mut client = Client::connect(&rig);
     client.take(18);
     client.say(&4u32.to_be_bytes());
-    assert!(client.is_dropped(), "unknown client flag");
+    assert!(client.was_dropped(), "unknown client flag");
 
     let mut client = Client::greeted(&rig);
     client.say(b"GET / HTTP/1.1\r\n\r\n");
-    assert!(client.is_dropped(), "no option magic");
+    assert!(client.was_dropped(), "no option magic");
 
     let mut client = Client::greeted(&rig);
     client.say(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff");
-    assert!(client.is_dropped(), "option of 4 GiB");
+    assert!(client.was_dropped(), "option of 4 GiB");
 
     let mut client = Client::greeted(&rig);
     client.option(1, b"nothing of this name");
-    assert!(client.is_dropped(), "unknown export by EXPORT_NAME");
+    assert!(client.was_dropped(), "unknown export by EXPORT_NAME");
 
     let mut client = Client::greeted(&rig);
     for _ in 0..300 {
@@ -450,22 +450,22 @@ fn clients_that_break_the_framing_are_dropped() {
             break;
         }
     }
-    assert!(client.is_dropped(), "options without end");
+    assert!(client.was_dropped(), "options without end");
 
     let mut client = Client::ready(&rig, true);
     client.say(&[0x11; 28]);
-    assert!(client.is_dropped(), "no request magic");
+    assert!(client.was_dropped(), "no request magic");
 
     for len in [u32::MAX, (32 << 20) + 1] {
         let mut client = Client::ready(&rig, false);
         client.request(0, 1, 1, 0, len);
-        assert!(client.is_dropped(), "write of {len} bytes");
+        assert!(client.was_dropped(), "write of {len} bytes");
     }
     // A payload that never comes.
     let mut client = Client::ready(&rig, false);
     client.request(0, 1, 1, 0, 4096);
     client.0.shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(client.is_dropped());
+    assert!(client.was_dropped());
     assert_eq!(rig.overlay.stats(), OverlayStats::default());
     // Others are served as before.
     let mut client = Client::ready(&rig, false);
@@ -496,7 +496,7 @@ proptest! {
         };
         client.0.write_all(&[head, garbage].concat()).ok();
         client.0.shutdown(std::net::Shutdown::Write).ok();
-        prop_assert!(client.is_dropped());
+        prop_assert!(client.was_dropped());
         let mut client = Client::ready(&rig, true);
         client.request(0, 3, 1, 0, 0);
         prop_assert_eq!(client.simple(), (0, 1));
@@ -681,7 +681,7 @@ fn the_socket_is_private_and_goes_with_the_server() {
     );
     assert!(!socket.exists());
     for client in [idle, greeted, ready, stuck] {
-        assert!(client.is_dropped());
+        assert!(client.was_dropped());
     }
     assert_eq!(
         Arc::strong_count(&overlay),
