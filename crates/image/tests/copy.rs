@@ -1,4 +1,9 @@
 //! The copy engine between a source and a sink in memory.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "tests run on 64 bits with small numbers; unwrap is how a test fails"
+)]
 
 mod overlay_support;
 

@@ -1,4 +1,9 @@
 //! The NBD server with QEMU's clients: what the appliance's disks are in the end.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "tests run on 64 bits with small numbers; unwrap is how a test fails"
+)]
 
 mod overlay_support;
 

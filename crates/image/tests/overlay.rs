@@ -1,4 +1,8 @@
 //! The overlay against a plain array, alone and from many threads.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "tests run on 64 bits, with small numbers"
+)]
 
 mod overlay_support;
 

@@ -1,5 +1,10 @@
 //! Sources and sinks in memory, of any size, for the tests of overlay, NBD server and copy engine.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests"
+)]
 #![allow(unreachable_pub, reason = "shared by test binaries")]
 
 use std::ops::Range;
