@@ -68,3 +68,13 @@ pub enum Error {
     #[error("cancelled; nothing was left in the target")]
     Cancelled,
 }
+
+impl Error {
+    /// What the user can do about it, where that is known and not in the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Target(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

@@ -32,13 +32,12 @@ pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outco
         let inspected = stages::inspect::run(job, &mut guest, events)?;
         let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
         let overlays = stages::trim::run(job, guest, &inspected, events)?;
-        let disks = stages::copy::run(job, &opened.machine, &overlays, target.as_mut(), events, cancel)?;
+        stages::copy::run(job, &opened.machine, &converted.caps, &overlays, target.as_mut(), events, cancel)?;
         verified.wait()?;
         let finished = Finished {
             machine: &opened.machine,
             caps: &converted.caps,
             guest: Some(&inspected.guest),
-            disks: &disks,
         };
         stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)
     });

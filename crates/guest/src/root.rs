@@ -232,12 +232,23 @@ impl Root {
         fill: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<()> {
         let real = self.resolve_last(path)?;
-        let old = match self.open_file(&real) {
+        self.replace_like(&real, &real, new_mode, fill)
+    }
+
+    /// [`replace`](Self::replace) with mode, owner and attributes of another file; links are not followed.
+    pub fn replace_like(
+        &self,
+        path: &str,
+        like: &str,
+        new_mode: u32,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let old = match self.open_file(like) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (parent, name) = self.parent(&real)?;
+        let (parent, name) = self.parent(path)?;
         let temp = temp_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&parent, &temp, flags, Mode::from_raw_mode(0o600))
@@ -323,12 +334,12 @@ impl Root {
 const SELINUX: &str = "security.selinux";
 
 /// `DIR/NAME` without doubling the slash.
-pub fn join(dir: &str, name: &str) -> String {
+pub(crate) fn join(dir: &str, name: &str) -> String {
     format!("{}/{}", dir.trim_end_matches('/'), name.trim_start_matches('/'))
 }
 
 /// Directory (perhaps empty, for the root) and last component of a path.
-pub fn split(path: &str) -> Result<(&str, &str)> {
+pub(crate) fn split(path: &str) -> Result<(&str, &str)> {
     let trimmed = path.trim_end_matches('/');
     let (dir, name) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
     if matches!(name, "" | "." | "..") {

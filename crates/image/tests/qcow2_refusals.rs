@@ -410,3 +410,29 @@ fn a_chain_has_a_limit() {
     );
     read(&here.join("0001.qcow2")).unwrap();
 }
+
+/// VirtualBox writes QCOW as QEMU did before 2008.
+#[test]
+fn the_qcow_of_virtualbox_is_refused_by_name() {
+    let fixtures = std::env::var_os("V2V_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures"),
+        Into::into,
+    );
+    let pack = fixtures.join("vbox-made.tar.xz");
+    if !pack.exists() {
+        skip(&format!("{} is absent", pack.display()));
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let member = "img/src4m-vbox-qcow-standard.qcow";
+    run(
+        directory.path(),
+        "tar",
+        &["xJf", pack.to_str().unwrap(), member],
+    );
+    assert_refused(
+        &directory.path().join(member),
+        Unsupported,
+        "QCOW version 1",
+    );
+}

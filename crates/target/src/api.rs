@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use image::formats::OutputFormat;
-use image::{BlockSink, Preallocation, SinkStats};
+use image::{BlockSink, Preallocation};
 use types::{GuestCaps, GuestInfo, Machine};
 
-use crate::{Result, libvirt, local, null, qemu};
+use crate::{Result, libvirt, local, name, null, qemu};
 
 /// Where the result goes (`-o`, `-os`, `-oc`, `-oo`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,18 +65,56 @@ pub struct TargetOptions {
     pub keep_uuid: bool,
 }
 
+impl TargetOptions {
+    /// virt-v2v's defaults for everything but place and name: sparse qcow2, type kvm.
+    pub fn new(kind: TargetKind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            format: OutputFormat::Qcow2,
+            preallocation: Preallocation::Sparse,
+            name: name.into(),
+            overwrite: false,
+            domain_type: DomainType::Kvm,
+            keep_uuid: false,
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    /// For messages: `folder /srv`, `libvirt pool default`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local { dir } => write!(f, "folder {}", dir.display()),
+            Self::Libvirt { pool_or_dir, uri } => {
+                let place = pool_or_dir.as_deref().unwrap_or(libvirt::DEFAULT_POOL);
+                let kind = if libvirt::is_dir(place) {
+                    "folder"
+                } else {
+                    "pool"
+                };
+                write!(f, "libvirt {kind} {place}")?;
+                uri.as_ref().map_or(Ok(()), |uri| write!(f, " at {uri}"))
+            }
+            Self::Qemu { dir, .. } => write!(f, "folder {} for QEMU", dir.display()),
+            Self::Null => f.write_str("null"),
+        }
+    }
+}
+
 /// What is known before any work.
 #[derive(Debug)]
 pub struct Plan<'a> {
     /// The machine, with the networks that it will be connected to.
     pub machine: &'a Machine,
+    /// What the converted guest can drive, as soon as that is known.
+    pub caps: Option<&'a GuestCaps>,
     /// For each disk the bytes that a sparse copy is expected to take. A disk without an estimate counts with its
     /// whole capacity.
     pub estimated_bytes: Vec<u64>,
 }
 
 /// What is known when every sink has finished.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Finished<'a> {
     /// The machine.
     pub machine: &'a Machine,
@@ -84,8 +122,6 @@ pub struct Finished<'a> {
     pub caps: &'a GuestCaps,
     /// The guest, where one was inspected.
     pub guest: Option<&'a GuestInfo>,
-    /// What each sink said when it finished, in the order of the machine's disks.
-    pub disks: &'a [SinkStats],
 }
 
 /// The result under its final name.
@@ -122,12 +158,19 @@ pub trait Target: Send + fmt::Debug {
 ///
 /// Leftovers of earlier runs for the same name whose process is dead are removed first.
 pub fn prepare(options: TargetOptions) -> Result<Box<dyn Target>> {
-    match options.kind.clone() {
-        TargetKind::Local { dir } => Ok(Box::new(local::LocalTarget::prepare(options, &dir)?)),
-        TargetKind::Libvirt { pool_or_dir, uri } => {
-            Ok(Box::new(libvirt::LibvirtTarget::prepare(options, pool_or_dir, uri)?))
-        }
-        TargetKind::Qemu { dir, boot } => Ok(Box::new(qemu::QemuTarget::prepare(options, &dir, boot)?)),
-        TargetKind::Null => Ok(Box::new(null::NullTarget::prepare(&options)?)),
+    let name = name::clean(&options.name)?;
+    let options = &options;
+    match &options.kind {
+        TargetKind::Local { dir } => Ok(Box::new(local::LocalTarget::prepare(options, name, dir)?)),
+        TargetKind::Libvirt { pool_or_dir, uri } => Ok(Box::new(libvirt::LibvirtTarget::prepare(
+            options,
+            name,
+            pool_or_dir.as_deref(),
+            uri.as_deref(),
+        )?)),
+        TargetKind::Qemu { dir, boot } => Ok(Box::new(qemu::QemuTarget::prepare(
+            options, name, dir, *boot,
+        )?)),
+        TargetKind::Null => Ok(Box::new(null::NullTarget::prepare(name)?)),
     }
 }

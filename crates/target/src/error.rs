@@ -42,7 +42,12 @@ pub struct Error {
 impl Error {
     /// A failure of this kind; `message` is lowercase and says what was expected and what was found.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, source: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
     }
 
     /// A failed system call; `doing` is a doing-word with its object.
@@ -51,7 +56,10 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             _ => ErrorKind::Io,
         };
-        Self { source: Some(Box::new(source)), ..Self::new(kind, doing) }
+        Self {
+            source: Some(Box::new(source)),
+            ..Self::new(kind, doing)
+        }
     }
 
     /// A failed system call on a path.

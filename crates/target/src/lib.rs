@@ -22,8 +22,8 @@ mod qemu;
 mod scratch;
 mod space;
 mod stage;
+#[cfg(test)]
+mod tests;
 
-pub use api::{
-    DomainType, Finished, Placed, Plan, Target, TargetKind, TargetOptions, prepare,
-};
+pub use api::{DomainType, Finished, Placed, Plan, Target, TargetKind, TargetOptions, prepare};
 pub use error::{Error, ErrorKind, Result};

@@ -6,6 +6,7 @@ use std::path::Path;
 use image::BlockSink;
 
 use crate::domain::{self, DomainSpec};
+use crate::name::CleanName;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
 use crate::{Finished, Placed, Plan, Result, Target, TargetOptions};
@@ -16,8 +17,10 @@ pub(crate) struct LocalTarget {
 }
 
 impl LocalTarget {
-    pub(crate) fn prepare(options: TargetOptions, dir: &Path) -> Result<Self> {
-        Ok(Self { stage: Stage::prepare(options, dir, Sharing::Exclusive)? })
+    pub(crate) fn prepare(options: &TargetOptions, name: CleanName, dir: &Path) -> Result<Self> {
+        Ok(Self {
+            stage: Stage::prepare(options, name, dir, Sharing::Exclusive)?,
+        })
     }
 
     fn place(&mut self, finished: &Finished<'_>) -> Result<Placed> {
@@ -25,13 +28,22 @@ impl LocalTarget {
         stage.expect_all_disks(finished)?;
         let mut names = stage.disk_names(finished.machine.disks.len())?;
         let disks = names.iter().map(|name| stage.dir.join(name)).collect();
-        let built = domain::build(&DomainSpec::new(&stage.options, &stage.name, finished, disks))?;
+        let built = domain::build(&DomainSpec::new(
+            &stage.options,
+            &stage.name,
+            finished,
+            disks,
+        ))?;
         // The XML comes last: who sees it sees the disks too.
         let xml = format!("{}.xml", stage.name);
         stage.write_file(&xml, &built.xml, 0o644)?;
         names.push(xml);
         let placement = stage.place(&names)?;
-        Ok(Placed { files: placement.files(), domain: None, notes: built.notes })
+        Ok(Placed {
+            files: placement.files(),
+            domain: None,
+            notes: built.notes,
+        })
     }
 }
 
@@ -40,6 +52,7 @@ impl Target for LocalTarget {
         let mut names = self.stage.disk_names(plan.machine.disks.len())?;
         names.push(format!("{}.xml", self.stage.name));
         self.stage.refuse_taken(&names)?;
+        self.stage.refuse_undescribable(plan)?;
         self.stage.refuse_shortage(plan)
     }
 

@@ -21,13 +21,20 @@ pub(crate) struct CleanName {
 /// Checks and cleans a name given by `-on` or found at the source.
 pub(crate) fn clean(wanted: &str) -> Result<CleanName> {
     let refuse = |why: String| {
-        Err(Error::new(ErrorKind::Usage, why).with_hint("give the result another name with -on NAME"))
+        Err(Error::new(ErrorKind::Usage, why)
+            .with_hint("give the result another name with -on NAME"))
     };
     if wanted.trim().is_empty() {
         return refuse("expected a name for the result, found an empty one".to_owned());
     }
-    if let Some(bad) = wanted.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
-        return refuse(format!("the name {wanted:?} contains the control character {:#x}", u32::from(bad)));
+    if let Some(bad) = wanted
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
+        return refuse(format!(
+            "the name {wanted:?} contains the control character {:#x}",
+            u32::from(bad)
+        ));
     }
     if wanted == "." || wanted == ".." {
         return refuse(format!("`{wanted}` cannot be the name of a file"));
@@ -40,7 +47,8 @@ pub(crate) fn clean(wanted: &str) -> Result<CleanName> {
         ));
     }
     let name = wanted.replace('/', "_");
-    let note = (name != wanted).then(|| format!("the name `{wanted}` contains `/`: the result is called `{name}`"));
+    let note = (name != wanted)
+        .then(|| format!("the name `{wanted}` contains `/`: the result is called `{name}`"));
     Ok(CleanName { name, note })
 }
 
@@ -57,19 +65,43 @@ mod tests {
 
     #[test]
     fn ordinary_names_stay_as_they_are() {
-        for name in ["debian12", "web server (1)", "grün,blau=1", "-rf", "o'brien\"$(x)"] {
-            assert_eq!(clean(name).unwrap(), CleanName { name: name.to_owned(), note: None });
+        for name in [
+            "debian12",
+            "web server (1)",
+            "grün,blau=1",
+            "-rf",
+            "o'brien\"$(x)",
+        ] {
+            assert_eq!(
+                clean(name).unwrap(),
+                CleanName {
+                    name: name.to_owned(),
+                    note: None
+                }
+            );
         }
     }
 
     #[test]
     fn names_that_no_file_can_have_are_refused_with_the_option_named() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
-        for name in ["", "  ", ".", "..", "a\nb", "a\u{1b}[31mb", "nul\0", long.as_str()] {
+        for name in [
+            "",
+            "  ",
+            ".",
+            "..",
+            "a\nb",
+            "a\u{1b}[31mb",
+            "nul\0",
+            long.as_str(),
+        ] {
             let error = clean(name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{name:?}");
             assert!(error.hint().unwrap().contains("-on"), "{name:?}");
-            assert!(!error.to_string().contains(['\n', '\u{1b}']), "{name:?} reaches the terminal raw");
+            assert!(
+                !error.to_string().contains(['\n', '\u{1b}']),
+                "{name:?} reaches the terminal raw"
+            );
         }
     }
 }

@@ -8,28 +8,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::{BlockSink, SinkStats};
 
+use crate::name::CleanName;
 use crate::scratch::{Scratch, Sharing};
-use crate::{Error, ErrorKind, Finished, Placed, Plan, Result, Target, TargetOptions, name, space};
+use crate::{Finished, Placed, Plan, Result, Target, space};
 
 /// Granules in which zeroes are left out, as those of a qcow2 image.
 const GRANULARITY: u64 = 64 * 1024;
 
 /// Where temporary files go when there is no folder of the result on this host.
 pub(crate) fn temp_dir() -> PathBuf {
-    env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+    env::var_os("TMPDIR")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
 #[derive(Debug)]
 pub(crate) struct NullTarget {
     scratch: Scratch,
+    notes: Vec<String>,
     data_bytes: Arc<AtomicU64>,
 }
 
 impl NullTarget {
-    pub(crate) fn prepare(options: &TargetOptions) -> Result<Self> {
-        let clean = name::clean(&options.name)?;
-        let scratch = Scratch::create(&temp_dir(), &clean.name, Sharing::Shared)?;
-        Ok(Self { scratch, data_bytes: Arc::default() })
+    pub(crate) fn prepare(name: CleanName) -> Result<Self> {
+        let scratch = Scratch::create(&temp_dir(), &name.name, Sharing::Shared)?;
+        Ok(Self {
+            scratch,
+            notes: name.note.into_iter().collect(),
+            data_bytes: Arc::default(),
+        })
     }
 }
 
@@ -43,19 +50,26 @@ impl Target for NullTarget {
     }
 
     fn create_disk(&mut self, _index: u32, virtual_size: u64) -> Result<Box<dyn BlockSink>> {
-        Ok(Box::new(NullSink { virtual_size, stored: AtomicU64::new(0), total: Arc::clone(&self.data_bytes) }))
+        Ok(Box::new(NullSink {
+            virtual_size,
+            stored: AtomicU64::new(0),
+            total: Arc::clone(&self.data_bytes),
+        }))
     }
 
-    fn finalise(&mut self, finished: &Finished<'_>) -> Result<Placed> {
+    fn finalise(&mut self, _finished: &Finished<'_>) -> Result<Placed> {
         self.scratch.remove()?;
-        let want = finished.machine.disks.len();
-        if finished.disks.len() != want {
-            let found = finished.disks.len();
-            return Err(Error::new(ErrorKind::Usage, format!("expected {want} finished disks, found {found}")));
-        }
         let bytes = self.data_bytes.load(Ordering::Relaxed);
-        let note = format!("{} of guest data were converted and thrown away", space::human(bytes));
-        Ok(Placed { files: Vec::new(), domain: None, notes: vec![note] })
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.push(format!(
+            "{} of guest data were converted and thrown away",
+            space::human(bytes)
+        ));
+        Ok(Placed {
+            files: Vec::new(),
+            domain: None,
+            notes,
+        })
     }
 }
 
@@ -77,15 +91,26 @@ impl BlockSink for NullSink {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> image::Result<()> {
-        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.virtual_size) {
+        if offset
+            .checked_add(buf.len() as u64)
+            .is_none_or(|end| end > self.virtual_size)
+        {
             return Err(image::Error::new(
                 image::ErrorKind::Usage,
-                format!("expected a write within {:#x} bytes, found {} bytes", self.virtual_size, buf.len()),
+                format!(
+                    "expected a write within {:#x} bytes, found {} bytes",
+                    self.virtual_size,
+                    buf.len()
+                ),
             )
             .at(offset));
         }
         let granule = usize::try_from(GRANULARITY).unwrap_or(usize::MAX);
-        let stored: usize = buf.chunks(granule).filter(|chunk| !is_zero(chunk)).map(<[u8]>::len).sum();
+        let stored: usize = buf
+            .chunks(granule)
+            .filter(|chunk| !is_zero(chunk))
+            .map(<[u8]>::len)
+            .sum();
         self.stored.fetch_add(stored as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -93,13 +118,18 @@ impl BlockSink for NullSink {
     fn finish(self: Box<Self>) -> image::Result<SinkStats> {
         let data_bytes = self.stored.into_inner();
         self.total.fetch_add(data_bytes, Ordering::Relaxed);
-        Ok(SinkStats { data_bytes, file_len: 0 })
+        Ok(SinkStats {
+            data_bytes,
+            file_len: 0,
+        })
     }
 }
 
 /// An OR over blocks vectorises; a search for the first non-zero byte does not.
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(4096).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+    bytes
+        .chunks(4096)
+        .all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 #[cfg(test)]
@@ -107,7 +137,11 @@ mod tests {
     use super::*;
 
     fn sink(virtual_size: u64) -> NullSink {
-        NullSink { virtual_size, stored: AtomicU64::new(0), total: Arc::default() }
+        NullSink {
+            virtual_size,
+            stored: AtomicU64::new(0),
+            total: Arc::default(),
+        }
     }
 
     #[test]
@@ -118,13 +152,25 @@ mod tests {
         sink.write_at(&buf, 0).unwrap();
         sink.write_at(&[1; 512], (1 << 20) - 512).unwrap();
         let stats = Box::new(sink).finish().unwrap();
-        assert_eq!(stats, SinkStats { data_bytes: 65536 + 512, file_len: 0 });
+        assert_eq!(
+            stats,
+            SinkStats {
+                data_bytes: 65536 + 512,
+                file_len: 0
+            }
+        );
     }
 
     #[test]
     fn a_write_past_the_end_is_refused() {
         let sink = sink(1024);
-        assert_eq!(sink.write_at(&[0; 512], 1024).unwrap_err().kind(), image::ErrorKind::Usage);
-        assert_eq!(sink.write_at(&[0; 512], u64::MAX).unwrap_err().kind(), image::ErrorKind::Usage);
+        assert_eq!(
+            sink.write_at(&[0; 512], 1024).unwrap_err().kind(),
+            image::ErrorKind::Usage
+        );
+        assert_eq!(
+            sink.write_at(&[0; 512], u64::MAX).unwrap_err().kind(),
+            image::ErrorKind::Usage
+        );
     }
 }

@@ -32,17 +32,34 @@ struct Entry {
 }
 
 /// Moves `names` from the scratch folder to `dir`, in order. On failure those already moved are taken back.
-pub(crate) fn place(scratch: &Path, dir: &Path, names: &[String], overwrite: bool) -> Result<Placement> {
+pub(crate) fn place(
+    scratch: &Path,
+    dir: &Path,
+    names: &[String],
+    overwrite: bool,
+) -> Result<Placement> {
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         let from = waiting(scratch, name);
-        let meta = fs::symlink_metadata(&from).map_err(|e| Error::io_at("looking for", &from, e))?;
-        entries.push(Entry { inode: meta.ino(), name: name.clone() });
+        let meta =
+            fs::symlink_metadata(&from).map_err(|e| Error::io_at("looking for", &from, e))?;
+        entries.push(Entry {
+            inode: meta.ino(),
+            name: name.clone(),
+        });
     }
-    write_journal(scratch, &entries).map_err(|e| Error::io_at("writing", &scratch.join(JOURNAL), e))?;
-    let placement = Placement { scratch: scratch.to_owned(), dir: dir.to_owned(), entries };
-    let moved = names.iter().try_for_each(|name| move_one(&waiting(scratch, name), &dir.join(name), overwrite));
-    match moved.and_then(|()| sync_dir(dir).map_err(|e| Error::io_at("syncing the folder", dir, e))) {
+    write_journal(scratch, &entries)
+        .map_err(|e| Error::io_at("writing", &scratch.join(JOURNAL), e))?;
+    let placement = Placement {
+        scratch: scratch.to_owned(),
+        dir: dir.to_owned(),
+        entries,
+    };
+    let moved = names
+        .iter()
+        .try_for_each(|name| move_one(&waiting(scratch, name), &dir.join(name), overwrite));
+    match moved.and_then(|()| sync_dir(dir).map_err(|e| Error::io_at("syncing the folder", dir, e)))
+    {
         Ok(()) => Ok(placement),
         Err(error) => Err(placement.take_back(error)),
     }
@@ -51,7 +68,10 @@ pub(crate) fn place(scratch: &Path, dir: &Path, names: &[String], overwrite: boo
 impl Placement {
     /// The final paths, in order.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.entries.iter().map(|entry| self.dir.join(&entry.name)).collect()
+        self.entries
+            .iter()
+            .map(|entry| self.dir.join(&entry.name))
+            .collect()
     }
 
     /// Makes the placement last: a kill from now on leaves the files where they are. In this process it can
@@ -69,7 +89,10 @@ impl Placement {
             Ok(()) => error,
             Err(undo) => Error::new(
                 ErrorKind::UndoFailed,
-                format!("after a failure, removing the result from {} failed too ({undo})", self.dir.display()),
+                format!(
+                    "after a failure, removing the result from {} failed too ({undo})",
+                    self.dir.display()
+                ),
             )
             .caused_by(error),
         }
@@ -90,7 +113,10 @@ pub(crate) fn recover(scratch: &Path, dir: &Path) -> io::Result<()> {
 fn parse_entry(line: &str) -> Option<Entry> {
     let (inode, name) = line.split_once(' ')?;
     let plain = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
-    plain.then_some(Entry { inode: inode.parse().ok()?, name: name.to_owned() })
+    plain.then_some(Entry {
+        inode: inode.parse().ok()?,
+        name: name.to_owned(),
+    })
 }
 
 fn undo(scratch: &Path, dir: &Path, entries: &[Entry]) -> io::Result<()> {
@@ -153,7 +179,10 @@ fn move_one(from: &Path, to: &Path, overwrite: bool) -> Result<()> {
         if e.kind() == io::ErrorKind::AlreadyExists {
             Error::new(
                 ErrorKind::NameTaken,
-                format!("{} appeared while the guest was being converted", to.display()),
+                format!(
+                    "{} appeared while the guest was being converted",
+                    to.display()
+                ),
             )
         } else {
             Error::io_at("renaming the result to", to, e)
@@ -169,7 +198,9 @@ fn move_one(from: &Path, to: &Path, overwrite: bool) -> Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         // NFS and some FUSE file systems do not know the flag.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_then_unlink(from, to).map_err(failed),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            link_then_unlink(from, to).map_err(failed)
+        }
         Err(e) => Err(failed(e.into())),
     }
 }
@@ -217,7 +248,10 @@ mod tests {
         for name in names {
             fs::write(waiting(&scratch, name), format!("new {name}")).unwrap();
         }
-        (Bench { dir, scratch }, names.iter().map(|n| (*n).to_owned()).collect())
+        (
+            Bench { dir, scratch },
+            names.iter().map(|n| (*n).to_owned()).collect(),
+        )
     }
 
     impl Bench {
@@ -233,7 +267,10 @@ mod tests {
         assert!(b.scratch.join(JOURNAL).exists());
         placement.commit().unwrap();
         assert!(!b.scratch.join(JOURNAL).exists());
-        assert_eq!(placement.files(), [b.dir.path().join("a"), b.dir.path().join("b")]);
+        assert_eq!(
+            placement.files(),
+            [b.dir.path().join("a"), b.dir.path().join("b")]
+        );
         assert_eq!(b.read("b").unwrap(), "new b");
     }
 
@@ -243,7 +280,10 @@ mod tests {
         fs::write(b.dir.path().join("b"), "foreign").unwrap();
         let error = place(&b.scratch, b.dir.path(), &names, false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NameTaken);
-        assert_eq!((b.read("a"), b.read("b").as_deref(), b.read("c")), (None, Some("foreign"), None));
+        assert_eq!(
+            (b.read("a"), b.read("b").as_deref(), b.read("c")),
+            (None, Some("foreign"), None)
+        );
     }
 
     #[test]
@@ -251,7 +291,10 @@ mod tests {
         let (b, names) = bench(&["a", "b"]);
         fs::write(b.dir.path().join("a"), "old a").unwrap();
         let placement = place(&b.scratch, b.dir.path(), &names, true).unwrap();
-        assert_eq!((b.read("a").as_deref(), b.read("b").as_deref()), (Some("new a"), Some("new b")));
+        assert_eq!(
+            (b.read("a").as_deref(), b.read("b").as_deref()),
+            (Some("new a"), Some("new b"))
+        );
         let error = placement.take_back(Error::new(ErrorKind::Command, "define failed"));
         assert_eq!(error.kind(), ErrorKind::Command);
         assert_eq!((b.read("a").as_deref(), b.read("b")), (Some("old a"), None));
@@ -272,14 +315,20 @@ mod tests {
         fs::write(b.dir.path().join("b"), "old b").unwrap();
         let entries: Vec<Entry> = names
             .iter()
-            .map(|n| Entry { inode: fs::metadata(waiting(&b.scratch, n)).unwrap().ino(), name: n.clone() })
+            .map(|n| Entry {
+                inode: fs::metadata(waiting(&b.scratch, n)).unwrap().ino(),
+                name: n.clone(),
+            })
             .collect();
         write_journal(&b.scratch, &entries).unwrap();
         for name in &names[..2] {
             move_one(&waiting(&b.scratch, name), &b.dir.path().join(name), true).unwrap();
         }
         recover(&b.scratch, b.dir.path()).unwrap();
-        assert_eq!((b.read("a"), b.read("b").as_deref(), b.read("c")), (None, Some("old b"), None));
+        assert_eq!(
+            (b.read("a"), b.read("b").as_deref(), b.read("c")),
+            (None, Some("old b"), None)
+        );
     }
 
     #[test]
@@ -288,7 +337,11 @@ mod tests {
         let victim = b.dir.path().join("victim");
         fs::write(&victim, "keep").unwrap();
         let inode = fs::metadata(&victim).unwrap().ino();
-        fs::write(b.scratch.join(JOURNAL), format!("{inode} sub/../victim\n{inode} ..\nx victim\n\n")).unwrap();
+        fs::write(
+            b.scratch.join(JOURNAL),
+            format!("{inode} sub/../victim\n{inode} ..\nx victim\n\n"),
+        )
+        .unwrap();
         recover(&b.scratch, b.dir.path()).unwrap();
         assert!(victim.exists());
     }
@@ -299,7 +352,8 @@ mod tests {
         link_then_unlink(&waiting(&b.scratch, "a"), &b.dir.path().join("a")).unwrap();
         assert_eq!(b.read("a").unwrap(), "new a");
         assert!(!waiting(&b.scratch, "a").exists());
-        let error = link_then_unlink(&waiting(&b.scratch, "b"), &b.dir.path().join("a")).unwrap_err();
+        let error =
+            link_then_unlink(&waiting(&b.scratch, "b"), &b.dir.path().join("a")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 }

@@ -49,7 +49,11 @@ impl Scratch {
         let prefix = format!(".{name}.v2v-");
         sweep(parent, &prefix, sharing)?;
         for attempt in 0..ATTEMPTS {
-            let suffix = if attempt == 0 { String::new() } else { format!("-{attempt}") };
+            let suffix = if attempt == 0 {
+                String::new()
+            } else {
+                format!("-{attempt}")
+            };
             let path = parent.join(format!("{prefix}{}{suffix}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {}
@@ -57,7 +61,10 @@ impl Scratch {
                 Err(e) => return Err(Error::io_at("creating the scratch folder", &path, e)),
             }
             if let Some(lock) = lock_new(&path)? {
-                let scratch = Self { path, lock: Some(lock) };
+                let scratch = Self {
+                    path,
+                    lock: Some(lock),
+                };
                 let result = scratch.result_dir();
                 fs::create_dir(&result).map_err(|e| Error::io_at("creating", &result, e))?;
                 return Ok(scratch);
@@ -65,7 +72,10 @@ impl Scratch {
         }
         Err(Error::new(
             ErrorKind::Io,
-            format!("no scratch folder could be made in {} after {ATTEMPTS} attempts", parent.display()),
+            format!(
+                "no scratch folder could be made in {} after {ATTEMPTS} attempts",
+                parent.display()
+            ),
         ))
     }
 
@@ -82,9 +92,8 @@ impl Scratch {
     /// Removes the folder and everything in it; nothing to do the second time.
     pub(crate) fn remove(&mut self) -> Result<()> {
         match self.lock.take() {
-            Some(_held_until_the_end) => {
-                remove_tree(&self.path).map_err(|e| Error::io_at("removing the scratch folder", &self.path, e))
-            }
+            Some(_held_until_the_end) => remove_tree(&self.path)
+                .map_err(|e| Error::io_at("removing the scratch folder", &self.path, e)),
             None => Ok(()),
         }
     }
@@ -101,7 +110,13 @@ impl Drop for Scratch {
 /// Creates and locks the lock of a new folder. `None` when a sweeper was faster.
 fn lock_new(folder: &Path) -> Result<Option<File>> {
     let path = folder.join(LOCK);
-    let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+    {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io_at("creating", &path, e)),
@@ -110,9 +125,13 @@ fn lock_new(folder: &Path) -> Result<Option<File>> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         // A file system without locks: nobody else can take it either, so nobody will sweep this folder.
-        Err(TryLockError::Error(error)) => tracing::warn!(%error, path = %path.display(), "cannot lock"),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, path = %path.display(), "cannot lock")
+        }
     }
-    let meta = file.metadata().map_err(|e| Error::io_at("reading the status of", &path, e))?;
+    let meta = file
+        .metadata()
+        .map_err(|e| Error::io_at("reading the status of", &path, e))?;
     Ok((meta.nlink() > 0).then_some(file))
 }
 
@@ -121,9 +140,13 @@ fn sweep(parent: &Path, prefix: &str, sharing: Sharing) -> Result<()> {
     let entries = fs::read_dir(parent).map_err(|e| Error::io_at("listing", parent, e))?;
     for entry in entries {
         let entry = entry.map_err(|e| Error::io_at("listing", parent, e))?;
-        let Some(pid) = owner_pid(&entry.file_name(), prefix) else { continue };
+        let Some(pid) = owner_pid(&entry.file_name(), prefix) else {
+            continue;
+        };
         let path = entry.path();
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
             continue;
         }
@@ -131,13 +154,20 @@ fn sweep(parent: &Path, prefix: &str, sharing: Sharing) -> Result<()> {
             Ok(Swept::Alive) if sharing == Sharing::Exclusive => {
                 return Err(Error::new(
                     ErrorKind::NameTaken,
-                    format!("another conversion to this name is running: process {pid} holds {}", path.display()),
+                    format!(
+                        "another conversion to this name is running: process {pid} holds {}",
+                        path.display()
+                    ),
                 )
                 .with_hint("wait for it, or give the result another name with -on NAME"));
             }
             Ok(Swept::Alive) => {}
-            Ok(Swept::Gone) => tracing::info!(path = %path.display(), "removed leftovers of an interrupted run"),
-            Err(error) => tracing::warn!(%error, path = %path.display(), "leftovers of an interrupted run stay"),
+            Ok(Swept::Gone) => {
+                tracing::info!(path = %path.display(), "removed leftovers of an interrupted run")
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "leftovers of an interrupted run stay")
+            }
         }
     }
     Ok(())
@@ -153,7 +183,12 @@ enum Swept {
 fn sweep_one(parent: &Path, path: &Path) -> io::Result<Swept> {
     let lock_path = path.join(LOCK);
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let lock = match OpenOptions::new().read(true).write(true).custom_flags(nofollow).open(&lock_path) {
+    let lock = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nofollow)
+        .open(&lock_path)
+    {
         Ok(lock) => lock,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             fs::remove_dir(path)?;
@@ -197,7 +232,11 @@ fn owner_pid(file_name: &OsStr, prefix: &str) -> Option<u32> {
     let rest = std::str::from_utf8(rest).ok()?;
     let (pid, n) = rest.split_once('-').unwrap_or((rest, "0"));
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    if digits(pid) && digits(n) { pid.parse().ok() } else { None }
+    if digits(pid) && digits(n) {
+        pid.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +258,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::create(dir.path(), "x", Sharing::Exclusive).unwrap();
         let path = scratch.path().to_owned();
-        assert_eq!(path.file_name().unwrap().to_str().unwrap(), format!(".x.v2v-{}", std::process::id()));
+        assert_eq!(
+            path.file_name().unwrap().to_str().unwrap(),
+            format!(".x.v2v-{}", std::process::id())
+        );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
         fs::create_dir(path.join("overlay")).unwrap();
         fs::write(path.join("overlay/0"), "data").unwrap();
@@ -276,7 +318,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NameTaken);
         assert!(path.join("result/x-sda").exists());
         // flock(1) forks: its child keeps the lock too, so the whole group must go.
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).unwrap();
+        let children =
+            fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id())).unwrap();
         for child in children.split_whitespace() {
             let pid = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -285,7 +328,10 @@ mod tests {
         holder.wait().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while Scratch::create(dir.path(), "x", Sharing::Exclusive).is_err() {
-            assert!(std::time::Instant::now() < deadline, "the lock of a dead process is still honoured");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the lock of a dead process is still honoured"
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         assert!(!path.exists());

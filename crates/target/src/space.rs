@@ -17,17 +17,21 @@ pub(crate) fn needed(plan: &Plan<'_>, preallocation: Preallocation) -> u64 {
     disks.fold(0, |sum: u64, (index, disk)| {
         let data = match preallocation {
             Preallocation::Falloc => disk.virtual_size,
-            Preallocation::Sparse => {
-                plan.estimated_bytes.get(index).map_or(disk.virtual_size, |&bytes| bytes.min(disk.virtual_size))
-            }
+            Preallocation::Sparse => plan
+                .estimated_bytes
+                .get(index)
+                .map_or(disk.virtual_size, |&bytes| bytes.min(disk.virtual_size)),
         };
-        sum.saturating_add(data).saturating_add(data / METADATA_SHARE).saturating_add(IMAGE_OVERHEAD)
+        sum.saturating_add(data)
+            .saturating_add(data / METADATA_SHARE)
+            .saturating_add(IMAGE_OVERHEAD)
     })
 }
 
 /// Bytes that this user can still write to the file system of `dir`.
 pub(crate) fn available(dir: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(dir).map_err(|e| Error::io_at("asking for the free space of", dir, e))?;
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|e| Error::io_at("asking for the free space of", dir, e))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -38,7 +42,11 @@ pub(crate) fn refuse_shortage(needed: u64, available: u64, place: &str) -> Resul
     }
     Err(Error::new(
         ErrorKind::NoSpace,
-        format!("the result needs about {} in {place}, {} are free", human(needed), human(available)),
+        format!(
+            "the result needs about {} in {place}, {} are free",
+            human(needed),
+            human(available)
+        ),
     )
     .with_hint("free some space, or give another place with -os"))
 }
@@ -65,9 +73,17 @@ mod tests {
         let mut machine = samples::bios().machine;
         machine.disks[0].virtual_size = 100 << 30;
         machine.disks.push(machine.disks[0].clone());
-        let plan = Plan { machine: &machine, estimated_bytes: vec![1 << 30] };
+        let plan = Plan {
+            machine: &machine,
+            caps: None,
+            estimated_bytes: vec![1 << 30],
+        };
         let gib = |bytes: u64| bytes >> 30;
-        assert_eq!(gib(needed(&plan, Preallocation::Sparse)), 101, "a disk without estimate counts whole");
+        assert_eq!(
+            gib(needed(&plan, Preallocation::Sparse)),
+            101,
+            "a disk without estimate counts whole"
+        );
         assert_eq!(gib(needed(&plan, Preallocation::Falloc)), 200);
     }
 
@@ -76,7 +92,11 @@ mod tests {
         let mut machine = samples::bios().machine;
         machine.disks[0].virtual_size = u64::MAX;
         machine.disks.push(machine.disks[0].clone());
-        let plan = Plan { machine: &machine, estimated_bytes: vec![] };
+        let plan = Plan {
+            machine: &machine,
+            caps: None,
+            estimated_bytes: vec![],
+        };
         assert_eq!(needed(&plan, Preallocation::Sparse), u64::MAX);
         assert!(refuse_shortage(u64::MAX, 1 << 60, "/x").is_err());
     }
@@ -85,7 +105,10 @@ mod tests {
     fn a_shortage_says_both_figures() {
         let error = refuse_shortage(5 << 30, 3 << 29, "/srv").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace);
-        assert_eq!(error.to_string(), "the result needs about 5.0 GiB in /srv, 1.5 GiB are free");
+        assert_eq!(
+            error.to_string(),
+            "the result needs about 5.0 GiB in /srv, 1.5 GiB are free"
+        );
     }
 
     #[test]

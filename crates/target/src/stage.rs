@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use image::BlockSink;
 use types::disk_letters;
 
+use crate::domain::platform::arch_name;
+use crate::name::CleanName;
 use crate::place::{self, Placement};
 use crate::scratch::{Scratch, Sharing};
-use crate::{Error, ErrorKind, Finished, Plan, Result, TargetOptions, name, space};
+use crate::{Error, ErrorKind, Finished, Plan, Result, TargetOptions, space};
 
 /// A result under way in one folder.
 #[derive(Debug)]
@@ -30,12 +32,23 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Looks at the folder and makes the scratch folder in it.
-    pub(crate) fn prepare(options: TargetOptions, dir: &Path, sharing: Sharing) -> Result<Self> {
-        let clean = name::clean(&options.name)?;
+    pub(crate) fn prepare(
+        options: &TargetOptions,
+        name: CleanName,
+        dir: &Path,
+        sharing: Sharing,
+    ) -> Result<Self> {
         let dir = usable_dir(dir)?;
-        let scratch = Scratch::create(&dir, &clean.name, sharing)?;
-        let notes = clean.note.into_iter().collect();
-        Ok(Self { options, name: clean.name, dir, notes, scratch, created: Vec::new() })
+        let scratch = Scratch::create(&dir, &name.name, sharing)?;
+        let notes = name.note.into_iter().collect();
+        Ok(Self {
+            options: options.clone(),
+            name: name.name,
+            dir,
+            notes,
+            scratch,
+            created: Vec::new(),
+        })
     }
 
     pub(crate) fn scratch_dir(&self) -> &Path {
@@ -44,8 +57,12 @@ impl Stage {
 
     /// `NAME-sda`.
     pub(crate) fn disk_name(&self, index: usize) -> Result<String> {
-        let index = u32::try_from(index)
-            .map_err(|_| Error::new(ErrorKind::Usage, format!("disk number {index} is out of range")))?;
+        let index = u32::try_from(index).map_err(|_| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("disk number {index} is out of range"),
+            )
+        })?;
         Ok(format!("{}-sd{}", self.name, disk_letters(index)))
     }
 
@@ -60,12 +77,24 @@ impl Stage {
     }
 
     /// The sink of one disk, in the scratch folder.
-    pub(crate) fn create_disk(&mut self, index: u32, virtual_size: u64) -> Result<Box<dyn BlockSink>> {
+    pub(crate) fn create_disk(
+        &mut self,
+        index: u32,
+        virtual_size: u64,
+    ) -> Result<Box<dyn BlockSink>> {
         if self.created.contains(&index) {
-            return Err(Error::new(ErrorKind::Usage, format!("disk {index} was created already")));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("disk {index} was created already"),
+            ));
         }
         let path = self.waiting(&format!("{}-sd{}", self.name, disk_letters(index)));
-        let sink = image::formats::create(&path, self.options.format, virtual_size, self.options.preallocation)?;
+        let sink = image::formats::create(
+            &path,
+            self.options.format,
+            virtual_size,
+            self.options.preallocation,
+        )?;
         self.created.push(index);
         Ok(sink)
     }
@@ -79,10 +108,17 @@ impl Stage {
                 Err(e) => return Err(Error::io_at("looking for", &path, e)),
                 Ok(meta) if self.options.overwrite && meta.is_file() => {}
                 Ok(meta) if self.options.overwrite => {
-                    let kind = if meta.is_symlink() { "a symbolic link" } else { "no regular file" };
+                    let kind = if meta.is_symlink() {
+                        "a symbolic link"
+                    } else {
+                        "no regular file"
+                    };
                     return Err(Error::new(
                         ErrorKind::NameTaken,
-                        format!("{} is {kind}, expected a file or nothing to overwrite", path.display()),
+                        format!(
+                            "{} is {kind}, expected a file or nothing to overwrite",
+                            path.display()
+                        ),
                     ));
                 }
                 Ok(_) => {
@@ -94,25 +130,32 @@ impl Stage {
         Ok(())
     }
 
+    /// Refuses a guest that no domain can be written for.
+    pub(crate) fn refuse_undescribable(&self, plan: &Plan<'_>) -> Result<()> {
+        plan.caps
+            .map_or(Ok(()), |caps| arch_name(caps.arch).map(drop))
+    }
+
     /// Refuses when the folder's file system has too little room.
     pub(crate) fn refuse_shortage(&self, plan: &Plan<'_>) -> Result<()> {
         let needed = space::needed(plan, self.options.preallocation);
-        space::refuse_shortage(needed, space::available(&self.dir)?, &self.dir.display().to_string())
+        space::refuse_shortage(
+            needed,
+            space::available(&self.dir)?,
+            &self.dir.display().to_string(),
+        )
     }
 
-    /// Every disk of the machine has been created and has finished.
+    /// Every disk of the machine has been created.
     pub(crate) fn expect_all_disks(&self, finished: &Finished<'_>) -> Result<()> {
         let want = finished.machine.disks.len();
-        if self.created.len() == want && finished.disks.len() == want {
+        let found = self.created.len();
+        if found == want {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::Usage,
-            format!(
-                "expected {want} finished disks, found {} created and {} finished",
-                self.created.len(),
-                finished.disks.len()
-            ),
+            format!("expected {want} finished disks, found {found}"),
         ))
     }
 
@@ -120,7 +163,11 @@ impl Stage {
     pub(crate) fn write_file(&self, name: &str, content: &str, mode: u32) -> Result<()> {
         let path = self.waiting(name);
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&path)?;
             file.write_all(content.as_bytes())?;
             file.sync_all()
         };
@@ -129,7 +176,12 @@ impl Stage {
 
     /// Gives the files their final names, all or none; they can still be taken back.
     pub(crate) fn place(&self, names: &[String]) -> Result<Placement> {
-        let placement = place::place(self.scratch.path(), &self.dir, names, self.options.overwrite)?;
+        let placement = place::place(
+            self.scratch.path(),
+            &self.dir,
+            names,
+            self.options.overwrite,
+        )?;
         match placement.commit() {
             Ok(()) => Ok(placement),
             Err(error) => Err(placement.take_back(error)),
@@ -164,12 +216,18 @@ fn usable_dir(dir: &Path) -> Result<PathBuf> {
         Ok((false, _)) => {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("expected a folder for the result, found another kind of file: {}", dir.display()),
+                format!(
+                    "expected a folder for the result, found another kind of file: {}",
+                    dir.display()
+                ),
             ));
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(Error::new(ErrorKind::NotFound, format!("the folder {} does not exist", dir.display()))
-                .with_hint("create it, or name another one with -os"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the folder {} does not exist", dir.display()),
+            )
+            .with_hint("create it, or name another one with -os"));
         }
         Err(e) => return Err(Error::io_at("looking at the folder", dir, e)),
     };
@@ -177,7 +235,10 @@ fn usable_dir(dir: &Path) -> Result<PathBuf> {
         Some(text) if !text.chars().any(char::is_control) => Ok(path),
         _ => Err(Error::new(
             ErrorKind::Usage,
-            format!("the path {} is not plain UTF-8 text, which domain XML needs", path.display()),
+            format!(
+                "the path {} is not plain UTF-8 text, which domain XML needs",
+                path.display()
+            ),
         )),
     }
 }

@@ -15,12 +15,14 @@ pub mod boot;
 pub mod cmd;
 pub mod fault;
 pub mod guest;
+mod libvirtd;
 pub mod measure;
 pub mod places;
 mod skips;
 
 pub use boot::{Boot, Bus, Running};
 pub use fault::{SmallFs, kill_at_random};
+pub use libvirtd::Libvirtd;
 pub use guest::{Sample, SampleGuest, sample};
 pub use places::{cache_dir, fixture, fixtures, repo, target_dir, v2v};
 pub use skips::{has_tool, is_root, require_root, require_tool, skip, skip_log, uid};

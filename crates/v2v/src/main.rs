@@ -72,9 +72,13 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
             Ok(())
         }
         Err(error) => {
-            let error = anyhow::Error::from(error);
-            printer.end(Err(&one_line(&error)));
-            Err(error)
+            let hint = error.hint().map(str::to_owned);
+            let mut line = one_line(&anyhow::Error::from(error));
+            if let Some(hint) = hint {
+                line = format!("{line} (hint: {hint})");
+            }
+            printer.end(Err(&line));
+            Err(anyhow::Error::msg(line))
         }
     }
 }

@@ -10,6 +10,6 @@ pub(crate) fn run(job: &Job, opened: &Opened, events: &dyn Events) -> Result<Box
     events.stage(Stage::Check, &format!("checking the target for {name}"));
     let mut target = target::prepare(TargetOptions { name: name.clone(), ..job.target.clone() })?;
     // What a sparse copy needs is known only after the trim; the copy stage asks again then.
-    target.check(&Plan { machine: &opened.machine, estimated_bytes: vec![0; opened.disks.len()] })?;
+    target.check(&Plan { machine: &opened.machine, caps: None, estimated_bytes: vec![0; opened.disks.len()] })?;
     Ok(target)
 }

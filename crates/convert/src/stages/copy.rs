@@ -5,25 +5,26 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use image::copy::CopyOptions;
-use image::{BlockSink, BlockSource, ErrorKind, Overlay, SinkStats, extents};
+use image::{BlockSink, BlockSource, ErrorKind, Overlay, extents};
 use target::{Plan, Target};
-use types::{CancelToken, Machine};
+use types::{CancelToken, GuestCaps, Machine};
 
 use crate::{DiskProgress, Error, Events, Job, Result, Stage};
 
 pub(crate) fn run(
     job: &Job,
     machine: &Machine,
+    caps: &GuestCaps,
     overlays: &[Arc<Overlay>],
     target: &mut dyn Target,
     events: &dyn Events,
     cancel: &CancelToken,
-) -> Result<Vec<SinkStats>> {
+) -> Result<()> {
     let mut estimated_bytes = Vec::new();
     for overlay in overlays {
         estimated_bytes.push(data_bytes(overlay.as_ref())?);
     }
-    target.check(&Plan { machine, estimated_bytes })?;
+    target.check(&Plan { machine, caps: Some(caps), estimated_bytes })?;
     let mut sinks = Vec::new();
     for (index, overlay) in overlays.iter().enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -40,13 +41,12 @@ fn copy_all(
     sinks: &[Mutex<Option<Box<dyn BlockSink>>>],
     events: &dyn Events,
     cancel: &CancelToken,
-) -> Result<Vec<SinkStats>> {
+) -> Result<()> {
     let at_once = parallel.clamp(1, overlays.len().max(1));
     let threads = thread::available_parallelism().map_or(2, usize::from).max(2).div_ceil(at_once);
     let next = AtomicUsize::new(0);
     let stop = CancelToken::new();
     let first_error = Mutex::new(None);
-    let stats: Vec<_> = sinks.iter().map(|_| Mutex::new(SinkStats::default())).collect();
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
@@ -66,20 +66,17 @@ fn copy_all(
                             total_bytes: done.total_bytes,
                         });
                     };
-                    match copy_one(&overlays[disk], sink, threads, cancel, &progress) {
-                        Ok(done) => *lock(&stats[disk]) = done,
-                        Err(error) => {
-                            stop.cancel();
-                            lock(&first_error).get_or_insert(error);
-                            return;
-                        }
+                    if let Err(error) = copy_one(&overlays[disk], sink, threads, cancel, &progress) {
+                        stop.cancel();
+                        lock(&first_error).get_or_insert(error);
+                        return;
                     }
                 }
             });
         }
     });
     match first_error.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        None => Ok(stats.iter().map(|stats| *lock(stats)).collect()),
+        None => Ok(()),
         Some(error) if error.kind() == ErrorKind::Cancelled => Err(Error::Cancelled),
         Some(error) => Err(error.into()),
     }
@@ -91,10 +88,12 @@ fn copy_one(
     threads: usize,
     cancel: &CancelToken,
     progress: &(dyn Fn(image::copy::CopyProgress) + Sync),
-) -> image::Result<SinkStats> {
+) -> image::Result<()> {
     let options = CopyOptions { threads, ..CopyOptions::default() };
     image::copy::copy(overlay, sink.as_ref(), &options, cancel, progress)?;
-    sink.finish()
+    let done = sink.finish()?;
+    tracing::info!("{} bytes of data in a file of {} bytes", done.data_bytes, done.file_len);
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

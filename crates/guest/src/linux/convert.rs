@@ -1,17 +1,89 @@
-//! Conversion: being built.
+//! Conversion of a Linux guest: plan, refuse what cannot succeed, then a table of named steps.
+//!
+//! Everything that can fail for a reason known beforehand (hibernation, space in /boot) fails while planning, before
+//! the first change. No program of the guest is run.
+
+use std::collections::BTreeMap;
 
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
-use crate::{Error, Result, Root};
+use crate::linux::devices::Devices;
+use crate::linux::hibernation;
+use crate::linux::modules::Modules;
+use crate::linux::steps::{STEPS, initramfs, network};
+use crate::linux::caps;
+use crate::{Error, ErrorKind, Recorder, Result, Root};
 
+/// Small files are all that conversion adds outside /boot and the ESP.
+const ROOT_FREE_MIN: u64 = 4 << 20;
+
+/// What the steps work with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) guest: &'a GuestInfo,
+    pub(crate) options: &'a ConvertOptions,
+    pub(crate) devices: Devices<'a>,
+    pub(crate) recorder: Recorder<'a>,
+    /// Modules of each kernel.
+    pub(crate) modules: BTreeMap<String, Modules>,
+    /// What each kernel's initramfs will get.
+    pub(crate) initramfs: Vec<initramfs::Plan>,
+    /// Names for the NICs.
+    pub(crate) network: network::Plan,
+    /// `vd` when the disks will be virtio-blk, else `sd`.
+    pub(crate) disk_prefix: &'static str,
+}
+
+/// See [`crate::convert`].
 pub(crate) fn convert(
     root: &Root,
     guest: &GuestInfo,
     storage: &StorageMap,
-    _options: &ConvertOptions,
-    _step: &mut dyn FnMut(&str),
+    options: &ConvertOptions,
+    step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
-    super::hibernation::refuse_hibernated(storage)?;
-    super::hibernation::refuse_hibernated_files(root, guest)?;
-    Err(Error::unsupported("being written"))
+    hibernation::refuse_hibernated(storage)?;
+    hibernation::refuse_hibernated_files(root, guest)?;
+    let free = root.free_bytes("/")?;
+    if free < ROOT_FREE_MIN {
+        let message = format!("expected {} KiB free in the guest's root file system, found {}", ROOT_FREE_MIN >> 10, free >> 10);
+        return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
+    }
+    let mut context = Context::new(root, guest, storage, options);
+    context.recorder.begin("plan");
+    context.network = network::plan(&context);
+    initramfs::plan(&mut context)?;
+    for entry in STEPS.iter().filter(|entry| (entry.applies)(&context)).collect::<Vec<_>>() {
+        step(entry.name);
+        context.recorder.begin(entry.name);
+        (entry.apply)(&mut context)?;
+    }
+    let caps = caps::caps(&mut context);
+    let (changes, warnings) = context.recorder.finish();
+    Ok(ConvertOutcome { caps, changes, warnings })
+}
+
+impl<'a> Context<'a> {
+    fn new(root: &'a Root, guest: &'a GuestInfo, storage: &'a StorageMap, options: &'a ConvertOptions) -> Self {
+        let modules: BTreeMap<_, _> =
+            guest.kernels.iter().map(|kernel| (kernel.version.clone(), Modules::read(root, &kernel.version))).collect();
+        let virtio = guest.kernels.first().is_some_and(|kernel| kernel.has_virtio_blk);
+        Self {
+            root,
+            guest,
+            options,
+            devices: Devices::new(root, storage),
+            recorder: Recorder::new(root),
+            modules,
+            initramfs: Vec::new(),
+            network: network::Plan::default(),
+            disk_prefix: if virtio { "vd" } else { "sd" },
+        }
+    }
+
+    /// Mount point of the ESP.
+    pub(crate) fn esp(&self) -> Option<String> {
+        super::boot::esp(self.root, &self.guest.mountpoints)
+    }
 }

@@ -14,6 +14,15 @@ use std::process::{Command, Output};
 
 use image::{BlockSource, ExtentKind, extents};
 
+/// Says loudly that a test skips, or fails it under CI.
+pub(crate) fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "cannot be skipped under CI: {reason}"
+    );
+    eprintln!("SKIP: {reason}");
+}
+
 /// True when `name` can be run. Without it a test skips loudly, and fails where `CI` is set.
 pub(crate) fn have(name: &str) -> bool {
     let found = Command::new(name)
@@ -21,8 +30,7 @@ pub(crate) fn have(name: &str) -> bool {
         .output()
         .is_ok_and(|out| out.status.success());
     if !found {
-        assert!(std::env::var_os("CI").is_none(), "{name} is not installed");
-        eprintln!("SKIP: {name} is not installed");
+        skip(&format!("{name} is not installed"));
     }
     found
 }

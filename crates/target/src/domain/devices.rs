@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use image::Preallocation;
-use image::formats::OutputFormat;
 use types::{BlockBus, Display, MachineType, NetBus, Nic, NicNetwork};
 
 use crate::domain::DomainSpec;
@@ -23,7 +22,11 @@ pub(crate) fn devices(
     if spec.disks.len() != drives.disks.len() {
         return Err(Error::new(
             ErrorKind::Usage,
-            format!("expected {} disk paths, found {}", drives.disks.len(), spec.disks.len()),
+            format!(
+                "expected {} disk paths, found {}",
+                drives.disks.len(),
+                spec.disks.len()
+            ),
         ));
     }
     let mut all = Vec::new();
@@ -34,32 +37,46 @@ pub(crate) fn devices(
     if drives.floppies > 0 {
         all.push(floppy());
     }
-    if drives.disks.iter().chain(&drives.cdroms).any(|slot| slot.bus == BlockBus::VirtioScsi) {
-        all.push(element("controller").attr("type", "scsi").attr("index", "0").attr("model", "virtio-scsi"));
+    if drives
+        .disks
+        .iter()
+        .chain(&drives.cdroms)
+        .any(|slot| slot.bus == BlockBus::VirtioScsi)
+    {
+        all.push(
+            element("controller")
+                .attr("type", "scsi")
+                .attr("index", "0")
+                .attr("model", "virtio-scsi"),
+        );
     }
-    all.extend(spec.machine.nics.iter().map(|nic| interface(nic, spec.caps.net_bus)));
+    all.extend(
+        spec.machine
+            .nics
+            .iter()
+            .map(|nic| interface(nic, spec.caps.net_bus)),
+    );
     all.extend(consoles(spec));
     all.extend(screen(spec, platform, notes));
     all.extend(extras(spec, platform, notes));
     Ok(element("devices").children(all))
 }
 
-/// Name of a format in libvirt and QEMU.
-pub(crate) fn format_name(format: OutputFormat) -> &'static str {
-    match format {
-        OutputFormat::Raw => "raw",
-        OutputFormat::Qcow2 => "qcow2",
-    }
-}
-
 fn disk(spec: &DomainSpec<'_>, index: usize, slot: &Slot) -> Result<Element> {
     let path = spec.disks.get(index).map(|path| utf8(path)).transpose()?;
-    let driver = element("driver").attr("name", "qemu").attr("type", format_name(spec.format));
+    let driver = element("driver")
+        .attr("name", "qemu")
+        .attr("type", spec.format.name());
     let driver = match spec.preallocation {
         Preallocation::Sparse => driver.attr("discard", "unmap"),
         Preallocation::Falloc => driver,
     };
-    let serial = spec.machine.disks.get(index).and_then(|disk| disk.serial.as_deref()).filter(|s| plain_serial(s));
+    let serial = spec
+        .machine
+        .disks
+        .get(index)
+        .and_then(|disk| disk.serial.as_deref())
+        .filter(|s| plain_serial(s));
     Ok(element("disk")
         .attr("type", "file")
         .attr("device", "disk")
@@ -67,20 +84,31 @@ fn disk(spec: &DomainSpec<'_>, index: usize, slot: &Slot) -> Result<Element> {
         .children(path.map(|path| element("source").attr("file", path)))
         .child(target(slot))
         .children(serial.map(|serial| element("serial").text(serial)))
-        .children(slot.boot_order.map(|order| element("boot").attr("order", order.to_string())))
+        .children(
+            slot.boot_order
+                .map(|order| element("boot").attr("order", order.to_string())),
+        )
         .children(address(slot)))
 }
 
 fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("the path {} is not UTF-8, which domain XML needs", path.display()))
+        Error::new(
+            ErrorKind::Usage,
+            format!(
+                "the path {} is not UTF-8, which domain XML needs",
+                path.display()
+            ),
+        )
     })
 }
 
 /// A serial that libvirt accepts and every bus can show whole; others are left out.
 pub(crate) fn plain_serial(serial: &str) -> bool {
     (1..=MAX_SERIAL_BYTES).contains(&serial.len())
-        && serial.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && serial
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn target(slot: &Slot) -> Element {
@@ -146,21 +174,30 @@ fn interface(nic: &Nic, bus: NetBus) -> Element {
     };
     element("interface")
         .attr("type", kind)
-        .children(nic.mac.map(|mac| element("mac").attr("address", mac.to_string())))
+        .children(
+            nic.mac
+                .map(|mac| element("mac").attr("address", mac.to_string())),
+        )
         .child(source)
         .child(element("model").attr("type", net_model(bus)))
 }
 
 fn consoles(spec: &DomainSpec<'_>) -> Vec<Element> {
     let mut all = vec![
-        element("serial").attr("type", "pty").child(element("target").attr("port", "0")),
-        element("console").attr("type", "pty").child(element("target").attr("type", "serial").attr("port", "0")),
+        element("serial")
+            .attr("type", "pty")
+            .child(element("target").attr("port", "0")),
+        element("console")
+            .attr("type", "pty")
+            .child(element("target").attr("type", "serial").attr("port", "0")),
     ];
     if spec.caps.virtio_serial {
         all.push(
-            element("channel")
-                .attr("type", "unix")
-                .child(element("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0")),
+            element("channel").attr("type", "unix").child(
+                element("target")
+                    .attr("type", "virtio")
+                    .attr("name", "org.qemu.guest_agent.0"),
+            ),
         );
     }
     all
@@ -170,19 +207,29 @@ fn consoles(spec: &DomainSpec<'_>) -> Vec<Element> {
 /// every QEMU has. Both listen where libvirt's configuration says (by default on the loopback address).
 fn screen(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) -> Vec<Element> {
     if spec.machine.display == Some(Display::Spice) {
-        notes.push("the source had SPICE graphics: the domain has VNC, which every host offers".to_owned());
+        notes.push(
+            "the source had SPICE graphics: the domain has VNC, which every host offers".to_owned(),
+        );
     }
     let model = if platform.machine == MachineType::Virt {
         element("model").attr("type", "virtio").attr("heads", "1")
     } else {
-        element("model").attr("type", "vga").attr("vram", "16384").attr("heads", "1")
+        element("model")
+            .attr("type", "vga")
+            .attr("vram", "16384")
+            .attr("heads", "1")
     };
     let mut all = Vec::new();
     if platform.machine == MachineType::Virt {
         all.push(element("input").attr("type", "keyboard").attr("bus", "usb"));
     }
     all.push(element("input").attr("type", "tablet").attr("bus", "usb"));
-    all.push(element("graphics").attr("type", "vnc").attr("port", "-1").attr("autoport", "yes"));
+    all.push(
+        element("graphics")
+            .attr("type", "vnc")
+            .attr("port", "-1")
+            .attr("autoport", "yes"),
+    );
     all.push(element("video").child(model));
     all
 }
@@ -191,34 +238,58 @@ fn extras(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) ->
     let x86 = platform.arch == "x86_64";
     let mut all = Vec::new();
     if spec.machine.sound {
-        let model = if platform.machine == MachineType::I440fx { "ich6" } else { "ich9" };
+        let model = if platform.machine == MachineType::I440fx {
+            "ich6"
+        } else {
+            "ich9"
+        };
         all.push(element("sound").attr("model", model));
     }
-    if spec.machine.tpm {
-        // CRB exists on q35; older systems know TIS. Its state starts empty.
-        let model = if platform.machine == MachineType::Q35 { "tpm-crb" } else { "tpm-tis" };
-        all.push(
-            element("tpm")
-                .attr("model", model)
-                .child(element("backend").attr("type", "emulator").attr("version", "2.0")),
-        );
-        notes.push(
-            "the machine had a TPM: the domain gets an empty one (the host needs swtpm), and keys that were sealed in \
-             the old one are lost to the guest"
-                .to_owned(),
-        );
-    }
-    let balloon = if spec.caps.virtio_balloon { "virtio" } else { "none" };
+    all.extend(tpm(spec, platform, notes));
+    let balloon = if spec.caps.virtio_balloon {
+        "virtio"
+    } else {
+        "none"
+    };
     all.push(element("memballoon").attr("model", balloon));
     if spec.caps.virtio_rng {
         all.push(
-            element("rng")
-                .attr("model", "virtio")
-                .child(element("backend").attr("model", "random").text("/dev/urandom")),
+            element("rng").attr("model", "virtio").child(
+                element("backend")
+                    .attr("model", "random")
+                    .text("/dev/urandom"),
+            ),
         );
     }
     if spec.caps.pvpanic && x86 {
         all.push(element("panic").attr("model", "isa"));
     }
     all
+}
+
+/// The new TPM is empty: what the old one held never leaves it.
+fn tpm(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) -> Option<Element> {
+    if !spec.machine.tpm {
+        return None;
+    }
+    let lost = "the guest loses the keys that its old TPM held";
+    if !spec.tpm_emulator {
+        notes.push(format!(
+            "the machine had a TPM, but the host has no swtpm: the domain has no TPM, and {lost}"
+        ));
+        return None;
+    }
+    notes.push(format!(
+        "the machine had a TPM: the domain gets an empty one (swtpm), and {lost}"
+    ));
+    // CRB exists on q35; older systems know TIS.
+    let model = if platform.machine == MachineType::Q35 {
+        "tpm-crb"
+    } else {
+        "tpm-tis"
+    };
+    let backend = element("backend")
+        .attr("type", "emulator")
+        .attr("version", "2.0");
+    Some(element("tpm").attr("model", model).child(backend))
 }

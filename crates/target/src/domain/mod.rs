@@ -9,7 +9,7 @@ pub(crate) mod platform;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
-mod xml;
+pub(crate) mod xml;
 
 use std::path::PathBuf;
 
@@ -47,6 +47,8 @@ pub struct DomainSpec<'a> {
     pub domain_type: DomainType,
     /// Write the machine's UUID, if it has one.
     pub keep_uuid: bool,
+    /// The host can emulate a TPM; elsewhere libvirt refuses a domain that has one.
+    pub tpm_emulator: bool,
 }
 
 impl<'a> DomainSpec<'a> {
@@ -66,6 +68,7 @@ impl<'a> DomainSpec<'a> {
             preallocation: options.preallocation,
             domain_type: options.domain_type,
             keep_uuid: options.keep_uuid,
+            tpm_emulator: true,
         }
     }
 }
@@ -96,7 +99,11 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         .children(uuid.map(|uuid| element("uuid").text(uuid)))
         .children(metadata(spec))
         .child(element("memory").attr("unit", "KiB").text(&memory_kib))
-        .child(element("currentMemory").attr("unit", "KiB").text(&memory_kib))
+        .child(
+            element("currentMemory")
+                .attr("unit", "KiB")
+                .text(&memory_kib),
+        )
         .child(element("vcpu").text(spec.machine.vcpus.max(1).to_string()))
         .child(os(platform))
         .child(features(spec, platform))
@@ -106,7 +113,10 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         .child(element("on_reboot").text("restart"))
         .child(element("on_crash").text("restart"))
         .child(devices::devices(spec, platform, &drives, &mut notes)?);
-    Ok(BuiltDomain { xml: domain.document()?, notes })
+    Ok(BuiltDomain {
+        xml: domain.document()?,
+        notes,
+    })
 }
 
 fn metadata(spec: &DomainSpec<'_>) -> Option<Element> {
@@ -126,7 +136,10 @@ fn os(platform: Platform) -> Element {
         MachineType::Q35 => "q35",
         MachineType::Virt => "virt",
     };
-    let kind = element("type").attr("arch", platform.arch).attr("machine", machine).text("hvm");
+    let kind = element("type")
+        .attr("arch", platform.arch)
+        .attr("machine", machine)
+        .text("hvm");
     if platform.firmware == Firmware::Bios {
         return element("os").child(kind);
     }
@@ -137,8 +150,16 @@ fn os(platform: Platform) -> Element {
     // Both are said, because a host's first choice may have Secure Boot enforced: a guest without signed boot
     // files would not start there.
     let enabled = if platform.secure_boot { "yes" } else { "no" };
-    let feature = |name: &str| element("feature").attr("enabled", enabled).attr("name", name);
-    os.child(element("firmware").child(feature("enrolled-keys")).child(feature("secure-boot")))
+    let feature = |name: &str| {
+        element("feature")
+            .attr("enabled", enabled)
+            .attr("name", name)
+    };
+    os.child(
+        element("firmware")
+            .child(feature("enrolled-keys"))
+            .child(feature("secure-boot")),
+    )
 }
 
 fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
@@ -155,8 +176,14 @@ fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
             .child(on("vapic"))
             .child(on("spinlocks").attr("retries", HYPERV_SPINLOCK_RETRIES))
     });
-    let smm = platform.secure_boot.then(|| element("smm").attr("state", "on"));
-    features.child(element("apic")).child(element("pae")).children(hyperv).children(smm)
+    let smm = platform
+        .secure_boot
+        .then(|| element("smm").attr("state", "on"));
+    features
+        .child(element("apic"))
+        .child(element("pae"))
+        .children(hyperv)
+        .children(smm)
 }
 
 fn cpu(spec: &DomainSpec<'_>, platform: Platform) -> Element {
@@ -164,18 +191,24 @@ fn cpu(spec: &DomainSpec<'_>, platform: Platform) -> Element {
         DomainType::Kvm => element("cpu").attr("mode", "host-model"),
         // Everything that the emulator can do; libvirt 7.1 and later. Five-level paging only makes each of its
         // page walks longer.
-        DomainType::Qemu if platform.arch == "x86_64" => element("cpu")
-            .attr("mode", "maximum")
-            .child(element("feature").attr("policy", "disable").attr("name", "la57")),
+        DomainType::Qemu if platform.arch == "x86_64" => {
+            element("cpu").attr("mode", "maximum").child(
+                element("feature")
+                    .attr("policy", "disable")
+                    .attr("name", "la57"),
+            )
+        }
         DomainType::Qemu => element("cpu").attr("mode", "maximum"),
     };
-    cpu.children(topology(spec.machine, platform).map(|[sockets, cores, threads]| {
-        element("topology")
-            .attr("sockets", sockets.to_string())
-            .attr("dies", "1")
-            .attr("cores", cores.to_string())
-            .attr("threads", threads.to_string())
-    }))
+    cpu.children(
+        topology(spec.machine, platform).map(|[sockets, cores, threads]| {
+            element("topology")
+                .attr("sockets", sockets.to_string())
+                .attr("dies", "1")
+                .attr("cores", cores.to_string())
+                .attr("threads", threads.to_string())
+        }),
+    )
 }
 
 /// Sockets, cores, threads where the source states them consistently. Windows, whose client editions use two
@@ -190,7 +223,11 @@ pub(crate) fn topology(machine: &Machine, platform: Platform) -> Option<[u32; 3]
 }
 
 fn clock(spec: &DomainSpec<'_>, platform: Platform) -> Element {
-    let offset = if spec.caps.rtc_utc { "utc" } else { "localtime" };
+    let offset = if spec.caps.rtc_utc {
+        "utc"
+    } else {
+        "localtime"
+    };
     let clock = element("clock").attr("offset", offset);
     if platform.arch != "x86_64" {
         return clock;

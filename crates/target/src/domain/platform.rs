@@ -1,7 +1,10 @@
 //! What the virtual machine is built on: chipset, firmware, and which disk hangs on which bus. Shared by the
 //! domain XML and the QEMU script, so that both describe the same machine.
 
-use types::{Arch, BlockBus, Firmware, GuestCaps, Machine, MachineType, OsType, Removable, RemovableKind, disk_letters};
+use types::{
+    Arch, BlockBus, Firmware, GuestCaps, Machine, MachineType, OsType, Removable, RemovableKind,
+    disk_letters,
+};
 
 use crate::domain::DomainSpec;
 use crate::{Error, ErrorKind, Result};
@@ -26,18 +29,12 @@ impl Platform {
     /// Decides from what the source said and what the guest turned out to be; the guest wins.
     pub(crate) fn of(spec: &DomainSpec<'_>, notes: &mut Vec<String>) -> Result<Self> {
         let DomainSpec { machine, caps, .. } = *spec;
-        // A 32-bit guest runs on a 64-bit processor, and not every host has a 32-bit emulator.
-        let arch = match caps.arch {
-            Arch::X86_64 | Arch::I686 => "x86_64",
-            Arch::Aarch64 => "aarch64",
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("no domain can be described for the guest's architecture ({other:?})"),
-                ));
-            }
+        let arch = arch_name(caps.arch)?;
+        let mut chipset = if arch == "aarch64" {
+            MachineType::Virt
+        } else {
+            caps.machine
         };
-        let mut chipset = if arch == "aarch64" { MachineType::Virt } else { caps.machine };
         if arch == "x86_64" && chipset == MachineType::Virt {
             chipset = MachineType::Q35;
         }
@@ -46,7 +43,9 @@ impl Platform {
             _ => caps.firmware.or(machine.firmware).unwrap_or(Firmware::Bios),
         };
         if firmware == Firmware::Uefi && machine.firmware == Some(Firmware::Bios) {
-            notes.push("the source says BIOS, but the guest boots by UEFI: the domain has UEFI".to_owned());
+            notes.push(
+                "the source says BIOS, but the guest boots by UEFI: the domain has UEFI".to_owned(),
+            );
         }
         let secure_boot = machine.secure_boot && firmware == Firmware::Uefi && arch == "x86_64";
         if secure_boot && chipset == MachineType::I440fx {
@@ -55,7 +54,13 @@ impl Platform {
             chipset = MachineType::Q35;
         }
         let windows = spec.guest.is_some_and(|guest| guest.os == OsType::Windows);
-        Ok(Self { machine: chipset, firmware, secure_boot, arch, windows })
+        Ok(Self {
+            machine: chipset,
+            firmware,
+            secure_boot,
+            arch,
+            windows,
+        })
     }
 
     /// The bus that serves for a wish on this chipset.
@@ -69,6 +74,19 @@ impl Platform {
 
     fn cdrom_bus(self) -> BlockBus {
         self.bus(BlockBus::Ide)
+    }
+}
+
+/// libvirt's and QEMU's name of the processor; others than these cannot be described.
+pub(crate) fn arch_name(arch: Arch) -> Result<&'static str> {
+    match arch {
+        // A 32-bit guest runs on a 64-bit processor, and not every host has a 32-bit emulator.
+        Arch::X86_64 | Arch::I686 => Ok("x86_64"),
+        Arch::Aarch64 => Ok("aarch64"),
+        other => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("no domain can be described for the guest's architecture ({other:?})"),
+        )),
     }
 }
 
@@ -95,19 +113,31 @@ pub(crate) struct Drives {
 
 impl Drives {
     /// Gives every disk and every removable drive of the machine its place.
-    pub(crate) fn assign(platform: Platform, machine: &Machine, caps: &GuestCaps, notes: &mut Vec<String>) -> Self {
+    pub(crate) fn assign(
+        platform: Platform,
+        machine: &Machine,
+        caps: &GuestCaps,
+        notes: &mut Vec<String>,
+    ) -> Self {
         let mut letters = Letters::default();
         let bus = platform.bus(caps.block_bus);
         let mut drives = Self::default();
         for order in boot_orders(machine.disks.len(), caps.boot_disk) {
             // More disks than IDE has room for: the first ones boot the guest, the others need AHCI.
-            let slot = letters.take(bus, None).or_else(|| letters.take(BlockBus::Sata, None));
+            let slot = letters
+                .take(bus, None)
+                .or_else(|| letters.take(BlockBus::Sata, None));
             if let Some(slot) = slot {
-                drives.disks.push(Slot { boot_order: Some(order), ..slot });
+                drives.disks.push(Slot {
+                    boot_order: Some(order),
+                    ..slot
+                });
             }
         }
         if drives.disks.iter().any(|slot| slot.bus != bus) {
-            notes.push(format!("IDE has room for {IDE_SLOTS} disks: the others hang on SATA"));
+            notes.push(format!(
+                "IDE has room for {IDE_SLOTS} disks: the others hang on SATA"
+            ));
         }
         for removable in &machine.removables {
             drives.place_removable(platform, *removable, &mut letters, notes);
@@ -115,18 +145,30 @@ impl Drives {
         drives
     }
 
-    fn place_removable(&mut self, platform: Platform, drive: Removable, letters: &mut Letters, notes: &mut Vec<String>) {
+    fn place_removable(
+        &mut self,
+        platform: Platform,
+        drive: Removable,
+        letters: &mut Letters,
+        notes: &mut Vec<String>,
+    ) {
         match drive.kind {
             RemovableKind::Cdrom => {
                 let bus = platform.cdrom_bus();
                 let wish = drive.slot.filter(|_| bus == BlockBus::Ide);
-                let slot = letters.take(bus, wish).or_else(|| letters.take(BlockBus::Sata, None));
+                let slot = letters
+                    .take(bus, wish)
+                    .or_else(|| letters.take(BlockBus::Sata, None));
                 self.cdroms.extend(slot);
             }
-            RemovableKind::Floppy if platform.machine == MachineType::I440fx && self.floppies == 0 => {
+            RemovableKind::Floppy
+                if platform.machine == MachineType::I440fx && self.floppies == 0 =>
+            {
                 self.floppies += 1;
             }
-            RemovableKind::Floppy => notes.push("the floppy drive was left out: only i440fx has one".to_owned()),
+            RemovableKind::Floppy => {
+                notes.push("the floppy drive was left out: only i440fx has one".to_owned())
+            }
         }
     }
 }
@@ -155,7 +197,12 @@ impl Letters {
                 ("hd", unit, unit)
             }
         };
-        Some(Slot { bus, dev: format!("{prefix}{}", disk_letters(letter)), unit, boot_order: None })
+        Some(Slot {
+            bus,
+            dev: format!("{prefix}{}", disk_letters(letter)),
+            unit,
+            boot_order: None,
+        })
     }
 }
 
@@ -167,7 +214,10 @@ fn next(counter: &mut u32) -> u32 {
 
 /// For each disk its place in the boot order: the boot disk first, the others as they come.
 fn boot_orders(count: usize, boot_disk: Option<u32>) -> Vec<usize> {
-    let boot = boot_disk.and_then(|disk| usize::try_from(disk).ok()).filter(|disk| *disk < count).unwrap_or(0);
+    let boot = boot_disk
+        .and_then(|disk| usize::try_from(disk).ok())
+        .filter(|disk| *disk < count)
+        .unwrap_or(0);
     (0..count)
         .map(|disk| match disk {
             disk if disk == boot => 1,
@@ -186,7 +236,10 @@ mod tests {
     fn assign(sample: &samples::Sample) -> (Drives, Vec<String>) {
         let mut notes = Vec::new();
         let platform = Platform::of(&sample.spec(), &mut notes).unwrap();
-        (Drives::assign(platform, &sample.machine, &sample.caps, &mut notes), notes)
+        (
+            Drives::assign(platform, &sample.machine, &sample.caps, &mut notes),
+            notes,
+        )
     }
 
     fn devs(slots: &[Slot]) -> Vec<&str> {
@@ -215,10 +268,18 @@ mod tests {
     #[test]
     fn a_cdrom_keeps_its_ide_place_when_it_is_free() {
         let mut sample = samples::old();
-        let cdrom = |slot| Removable { kind: RemovableKind::Cdrom, bus: DiskBus::Ide, slot };
+        let cdrom = |slot| Removable {
+            kind: RemovableKind::Cdrom,
+            bus: DiskBus::Ide,
+            slot,
+        };
         sample.machine.removables = vec![cdrom(Some(2)), cdrom(Some(0)), cdrom(Some(9))];
         let (drives, _) = assign(&sample);
-        assert_eq!(devs(&drives.cdroms), ["hdc", "hdb", "hdd"], "hda is the disk");
+        assert_eq!(
+            devs(&drives.cdroms),
+            ["hdc", "hdb", "hdd"],
+            "hda is the disk"
+        );
     }
 
     #[test]
@@ -228,7 +289,10 @@ mod tests {
         let (drives, notes) = assign(&sample);
         assert_eq!(drives.disks[0].bus, BlockBus::Sata);
         assert_eq!((devs(&drives.cdroms), drives.floppies), (vec!["sdb"], 0));
-        assert!(notes.iter().any(|note| note.contains("floppy")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.contains("floppy")),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -237,7 +301,10 @@ mod tests {
         sample.caps.block_bus = BlockBus::VirtioScsi;
         sample.machine.disks = vec![sample.machine.disks[0].clone(); 30];
         let (drives, _) = assign(&sample);
-        assert_eq!((drives.disks[29].dev.as_str(), drives.cdroms[0].dev.as_str()), ("sdad", "sdae"));
+        assert_eq!(
+            (drives.disks[29].dev.as_str(), drives.cdroms[0].dev.as_str()),
+            ("sdad", "sdae")
+        );
         assert_eq!((drives.disks[29].unit, drives.cdroms[0].unit), (29, 0));
     }
 
@@ -246,7 +313,10 @@ mod tests {
         let mut sample = samples::uefi();
         sample.caps.machine = MachineType::I440fx;
         let mut notes = Vec::new();
-        assert_eq!(Platform::of(&sample.spec(), &mut notes).unwrap().machine, MachineType::Q35);
+        assert_eq!(
+            Platform::of(&sample.spec(), &mut notes).unwrap().machine,
+            MachineType::Q35
+        );
         assert_eq!(notes.len(), 1);
     }
 

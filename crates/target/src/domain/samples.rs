@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use image::Preallocation;
 use image::formats::OutputFormat;
 use types::{
-    Arch, BlockBus, CpuTopology, Disk, DiskBus, Display, Firmware, GuestCaps, GuestInfo, Hypervisor, MacAddr, Machine,
-    MachineType, NetBus, Nic, NicModel, NicNetwork, OsType, Removable, RemovableKind,
+    Arch, BlockBus, CpuTopology, Disk, DiskBus, Display, Firmware, GuestCaps, GuestInfo,
+    Hypervisor, MacAddr, Machine, MachineType, NetBus, Nic, NicModel, NicNetwork, OsType,
+    Removable, RemovableKind,
 };
 
 use crate::DomainType;
@@ -35,6 +36,7 @@ impl Sample {
             preallocation: Preallocation::Sparse,
             domain_type: self.domain_type,
             keep_uuid: false,
+            tpm_emulator: true,
         }
     }
 }
@@ -61,7 +63,11 @@ fn nic(last: u8, network: NicNetwork) -> Nic {
 }
 
 fn cdrom() -> Removable {
-    Removable { kind: RemovableKind::Cdrom, bus: DiskBus::Ide, slot: Some(0) }
+    Removable {
+        kind: RemovableKind::Cdrom,
+        bus: DiskBus::Ide,
+        slot: Some(0),
+    }
 }
 
 fn debian() -> GuestInfo {
@@ -132,7 +138,11 @@ pub(crate) fn uefi() -> Sample {
     sample.machine.firmware = Some(Firmware::Uefi);
     sample.machine.secure_boot = true;
     sample.machine.tpm = true;
-    sample.machine.topology = Some(CpuTopology { sockets: 1, cores: 2, threads: 1 });
+    sample.machine.topology = Some(CpuTopology {
+        sockets: 1,
+        cores: 2,
+        threads: 1,
+    });
     sample.caps.firmware = Some(Firmware::Uefi);
     sample
 }
@@ -144,9 +154,19 @@ pub(crate) fn many() -> Sample {
     sample.machine.disks = (0..3).map(|unit| disk(unit, 1 << 30)).collect();
     sample.machine.disks[1].serial = Some("WD-WCC4N0123456".into());
     sample.machine.disks[2].serial = Some("has spaces, and is far too long".into());
-    sample.machine.nics.push(nic(0xf0, NicNetwork::Bridge("br0".into())));
-    sample.machine.nics.push(Nic { mac: None, ..nic(0, NicNetwork::Network("lan \"2\"".into())) });
-    sample.machine.removables.push(Removable { kind: RemovableKind::Floppy, bus: DiskBus::Unknown, slot: None });
+    sample
+        .machine
+        .nics
+        .push(nic(0xf0, NicNetwork::Bridge("br0".into())));
+    sample.machine.nics.push(Nic {
+        mac: None,
+        ..nic(0, NicNetwork::Network("lan \"2\"".into()))
+    });
+    sample.machine.removables.push(Removable {
+        kind: RemovableKind::Floppy,
+        bus: DiskBus::Unknown,
+        slot: None,
+    });
     sample.machine.display = Some(Display::Spice);
     sample.machine.sound = true;
     sample.caps.block_bus = BlockBus::VirtioScsi;
@@ -160,7 +180,11 @@ pub(crate) fn windows() -> Sample {
     let mut sample = bios();
     sample.name = "win10".into();
     sample.machine.vcpus = 4;
-    sample.machine.topology = Some(CpuTopology { sockets: 3, cores: 1, threads: 1 });
+    sample.machine.topology = Some(CpuTopology {
+        sockets: 3,
+        cores: 1,
+        threads: 1,
+    });
     sample.caps = GuestCaps {
         block_bus: BlockBus::Sata,
         net_bus: NetBus::E1000e,
@@ -190,7 +214,11 @@ pub(crate) fn old() -> Sample {
     sample.machine.vcpus = 1;
     sample.machine.topology = None;
     sample.machine.sound = true;
-    sample.machine.removables.push(Removable { kind: RemovableKind::Floppy, bus: DiskBus::Unknown, slot: None });
+    sample.machine.removables.push(Removable {
+        kind: RemovableKind::Floppy,
+        bus: DiskBus::Unknown,
+        slot: None,
+    });
     sample.caps.block_bus = BlockBus::Ide;
     sample.caps.net_bus = NetBus::Rtl8139;
     sample.caps.machine = MachineType::I440fx;

@@ -16,7 +16,12 @@ pub(crate) struct Element {
 
 /// An element without attributes.
 pub(crate) fn element(name: &'static str) -> Element {
-    Element { name, attributes: Vec::new(), text: None, children: Vec::new() }
+    Element {
+        name,
+        attributes: Vec::new(),
+        text: None,
+        children: Vec::new(),
+    }
 }
 
 impl Element {
@@ -68,23 +73,33 @@ impl Element {
             refuse_illegal(self.name, text)?;
             emit(writer, Event::Text(BytesText::new(text)))?;
         }
-        self.children.iter().try_for_each(|child| child.write(writer))?;
+        self.children
+            .iter()
+            .try_for_each(|child| child.write(writer))?;
         emit(writer, Event::End(BytesEnd::new(self.name)))
     }
 }
 
 fn emit(writer: &mut Writer<Vec<u8>>, event: Event<'_>) -> Result<()> {
-    writer.write_event(event).map_err(|e| Error::io("writing the domain XML", e))
+    writer
+        .write_event(event)
+        .map_err(|e| Error::io("writing the domain XML", e))
 }
 
 /// XML 1.0 (fifth edition) section 2.2: most control characters cannot be written, not even escaped; those that
 /// can would be changed by attribute-value normalisation (3.3.3).
 fn refuse_illegal(element: &str, value: &str) -> Result<()> {
-    match value.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+    match value
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
         None => Ok(()),
         Some(bad) => Err(Error::new(
             ErrorKind::Usage,
-            format!("{value:?} for <{element}> contains the control character {:#x}", u32::from(bad)),
+            format!(
+                "{value:?} for <{element}> contains the control character {:#x}",
+                u32::from(bad)
+            ),
         )),
     }
 }
@@ -96,17 +111,29 @@ mod tests {
     #[test]
     fn markup_in_names_is_escaped_and_reads_back() {
         let hostile = "a<b>&\"'c]]>";
-        let tree = element("d").attr("x", hostile).child(element("n").text(hostile));
+        let tree = element("d")
+            .attr("x", hostile)
+            .child(element("n").text(hostile));
         let text = tree.document().unwrap();
         let doc = roxmltree::Document::parse(&text).unwrap();
         assert_eq!(doc.root_element().attribute("x"), Some(hostile));
-        assert_eq!(doc.root_element().children().find(|n| n.is_element()).unwrap().text(), Some(hostile));
+        assert_eq!(
+            doc.root_element()
+                .children()
+                .find(|n| n.is_element())
+                .unwrap()
+                .text(),
+            Some(hostile)
+        );
     }
 
     #[test]
     fn characters_that_xml_cannot_carry_are_refused() {
         for bad in ["a\u{0}b", "a\u{1b}b", "a\nb", "a\u{ffff}b"] {
-            let error = element("source").attr("network", bad).document().unwrap_err();
+            let error = element("source")
+                .attr("network", bad)
+                .document()
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(element("name").text(bad).document().is_err());
         }

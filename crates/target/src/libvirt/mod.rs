@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! local:   scratch folder in the pool ── rename ──> NAME-sda … ── define ──> pool-refresh
-//! remote:  scratch folder in $TMPDIR  ── vol-create-as, vol-upload ──> NAME-sda … ── define
+//! remote:  scratch folder in $TMPDIR  ── vol-create, vol-upload ──> NAME-sda … ── define
 //! ```
 //!
 //! If `define` fails, what had got its final name is removed again. A domain that exists is never touched.
 
+mod capabilities;
 mod checks;
 mod pool;
 mod remote;
@@ -17,13 +18,23 @@ use std::path::{Path, PathBuf};
 use image::BlockSink;
 
 use crate::domain::{self, BuiltDomain, DomainSpec};
+use crate::name::CleanName;
 use crate::null::temp_dir;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
 use crate::{Error, ErrorKind, Finished, Placed, Plan, Result, Target, TargetOptions, space};
-use pool::{DEFAULT_POOL, Pool};
+use capabilities::Offers;
+use pool::Pool;
 use remote::Uploads;
 use virsh::Virsh;
+
+/// The pool that is used when none is named, as in virt-v2v.
+pub(crate) const DEFAULT_POOL: &str = "default";
+
+/// What `-os` names: a folder, or else a pool, whose name cannot contain `/`.
+pub(crate) fn is_dir(pool_or_dir: &str) -> bool {
+    pool_or_dir.contains('/')
+}
 
 #[derive(Debug)]
 pub(crate) struct LibvirtTarget {
@@ -32,6 +43,8 @@ pub(crate) struct LibvirtTarget {
     destination: Destination,
     /// Found by the last check.
     check_notes: Vec<String>,
+    /// Found by the last check.
+    offers: Offers,
 }
 
 #[derive(Debug)]
@@ -43,34 +56,52 @@ enum Destination {
 }
 
 impl LibvirtTarget {
-    pub(crate) fn prepare(options: TargetOptions, pool_or_dir: Option<String>, uri: Option<String>) -> Result<Self> {
-        let virsh = Virsh::connect(uri)?;
-        let wanted = pool_or_dir.unwrap_or_else(|| DEFAULT_POOL.to_owned());
-        let is_dir = wanted.contains('/');
-        let (stage, destination) = match (virsh.uri().remote, is_dir) {
+    pub(crate) fn prepare(
+        options: &TargetOptions,
+        name: CleanName,
+        pool_or_dir: Option<&str>,
+        uri: Option<&str>,
+    ) -> Result<Self> {
+        let virsh = Virsh::connect(uri.map(str::to_owned))?;
+        let wanted = pool_or_dir.unwrap_or(DEFAULT_POOL);
+        let (stage, destination) = match (virsh.uri().remote, is_dir(wanted)) {
             (true, true) => {
                 return Err(Error::new(
                     ErrorKind::Usage,
-                    format!("{} is another host: expected the name of a storage pool, found `{wanted}`", virsh.label()),
+                    format!(
+                        "{} is another host: expected the name of a storage pool, found `{wanted}`",
+                        virsh.label()
+                    ),
                 )
                 .with_hint("name a directory pool of that host with -os"));
             }
             (true, false) => {
-                let pool = Pool::find(&virsh, &wanted)?;
-                let stage = Stage::prepare(options, &temp_dir(), Sharing::Shared)?;
+                let pool = Pool::find(&virsh, wanted)?;
+                let stage = Stage::prepare(options, name, &temp_dir(), Sharing::Shared)?;
                 (stage, Destination::Remote { pool })
             }
             (false, true) => {
-                let stage = Stage::prepare(options, Path::new(&wanted), Sharing::Exclusive)?;
+                let stage = Stage::prepare(options, name, Path::new(wanted), Sharing::Exclusive)?;
                 (stage, Destination::Folder { pool: None })
             }
             (false, false) => {
-                let pool = Pool::find(&virsh, &wanted)?;
-                let stage = Stage::prepare(options, &pool.path, Sharing::Exclusive)?;
-                (stage, Destination::Folder { pool: Some(pool.name) })
+                let pool = Pool::find(&virsh, wanted)?;
+                let stage = Stage::prepare(options, name, &pool.path, Sharing::Exclusive)?;
+                (
+                    stage,
+                    Destination::Folder {
+                        pool: Some(pool.name),
+                    },
+                )
             }
         };
-        Ok(Self { stage, virsh, destination, check_notes: Vec::new() })
+        Ok(Self {
+            stage,
+            virsh,
+            destination,
+            check_notes: Vec::new(),
+            offers: Offers { tpm: true },
+        })
     }
 
     fn place(&mut self, finished: &Finished<'_>) -> Result<Placed> {
@@ -82,10 +113,18 @@ impl LibvirtTarget {
         };
         let mut notes = std::mem::take(&mut self.check_notes);
         notes.extend(built.notes);
-        Ok(Placed { files, domain: Some(self.stage.name.clone()), notes })
+        Ok(Placed {
+            files,
+            domain: Some(self.stage.name.clone()),
+            notes,
+        })
     }
 
-    fn place_here(&self, finished: &Finished<'_>, names: &[String]) -> Result<(Vec<PathBuf>, BuiltDomain)> {
+    fn place_here(
+        &self,
+        finished: &Finished<'_>,
+        names: &[String],
+    ) -> Result<(Vec<PathBuf>, BuiltDomain)> {
         let paths = names.iter().map(|name| self.stage.dir.join(name)).collect();
         let built = self.build(finished, paths)?;
         let placement = self.stage.place(names)?;
@@ -105,7 +144,7 @@ impl LibvirtTarget {
         let mut work = || {
             let upload = |name: &String| {
                 tracing::info!(volume = %name, pool = %pool.name, "uploading");
-                uploads.upload(name, &self.stage.waiting(name), self.stage.options.preallocation)
+                uploads.upload(&self.stage, name)
             };
             let paths: Vec<PathBuf> = names.iter().map(upload).collect::<Result<_>>()?;
             let built = self.build(finished, paths.clone())?;
@@ -117,17 +156,27 @@ impl LibvirtTarget {
     }
 
     fn build(&self, finished: &Finished<'_>, paths: Vec<PathBuf>) -> Result<BuiltDomain> {
-        domain::build(&DomainSpec::new(&self.stage.options, &self.stage.name, finished, paths))
+        let spec = DomainSpec::new(&self.stage.options, &self.stage.name, finished, paths);
+        domain::build(&DomainSpec {
+            tpm_emulator: self.offers.tpm,
+            ..spec
+        })
     }
 
     fn define(&self, built: &BuiltDomain) -> Result<()> {
         let file = format!("{}.xml", self.stage.name);
         self.stage.write_file(&file, &built.xml, 0o600)?;
         let path = self.stage.waiting(&file);
-        self.virsh.run(&["define", &format!("--file={}", path.display())]).map(drop).map_err(|error| {
-            Error::new(ErrorKind::Command, format!("libvirt at {} refused the domain", self.virsh.label()))
+        self.virsh
+            .run(&["define", &format!("--file={}", path.display())])
+            .map(drop)
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::Command,
+                    format!("libvirt at {} refused the domain", self.virsh.label()),
+                )
                 .caused_by(error)
-        })
+            })
     }
 }
 
@@ -136,7 +185,8 @@ impl Target for LibvirtTarget {
         checks::refuse_taken_domain(&self.virsh, &self.stage.name)?;
         let names = self.stage.disk_names(plan.machine.disks.len())?;
         self.check_notes = checks::networks(&self.virsh, plan.machine)?;
-        checks::capabilities(&self.virsh, plan.machine, self.stage.options.domain_type)?;
+        self.offers = capabilities::check(&self.virsh, plan, self.stage.options.domain_type)?;
+        self.stage.refuse_undescribable(plan)?;
         if let Destination::Remote { pool } = &self.destination {
             remote::refuse_taken_volumes(&self.virsh, pool, &names)?;
             if let Some(available) = pool.available {
@@ -166,10 +216,12 @@ impl Target for LibvirtTarget {
             Destination::Remote { pool } => Some(pool.name.as_str()),
         };
         // Only now, so that the scratch folder is not listed as a volume.
-        if let Some(pool) = pool {
-            if let Err(error) = self.virsh.run(&["pool-refresh", &format!("--pool={pool}")]) {
-                placed.notes.push(format!("the pool `{pool}` could not be refreshed: {error}"));
-            }
+        if let Some(pool) = pool
+            && let Err(error) = self.virsh.run(&["pool-refresh", &format!("--pool={pool}")])
+        {
+            placed
+                .notes
+                .push(format!("the pool `{pool}` could not be refreshed: {error}"));
         }
         Ok(placed)
     }

@@ -3,19 +3,25 @@
 //! A volume gets its name when it is created, because libvirt cannot rename one: a kill -9 during the upload is
 //! the one case in which a half-made volume stays behind.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use image::Preallocation;
 
+use crate::domain::xml::element;
 use crate::libvirt::pool::Pool;
 use crate::libvirt::virsh::Virsh;
+use crate::stage::Stage;
 use crate::{Error, ErrorKind, Result};
 
 /// Refuses names that volumes of the pool have.
 pub(crate) fn refuse_taken_volumes(virsh: &Virsh, pool: &Pool, names: &[String]) -> Result<()> {
     for name in names {
         // Success means that there is one. If it failed for another reason, creating the volume will too.
-        if virsh.run(&["vol-path", &pool_option(pool), &format!("--vol={name}")]).is_ok() {
+        if virsh
+            .run(&["vol-path", &pool_option(pool), &format!("--vol={name}")])
+            .is_ok()
+        {
             return Err(Error::new(
                 ErrorKind::NameTaken,
                 format!("the pool `{}` at {} has a volume `{name}` already", pool.name, virsh.label()),
@@ -40,28 +46,34 @@ pub(crate) struct Uploads<'a> {
 
 impl<'a> Uploads<'a> {
     pub(crate) fn new(virsh: &'a Virsh, pool: &'a Pool) -> Self {
-        Self { virsh, pool, names: Vec::new() }
+        Self {
+            virsh,
+            pool,
+            names: Vec::new(),
+        }
     }
 
-    /// Creates a volume of the length of `file`, fills it, and gives its path on the remote host.
-    pub(crate) fn upload(&mut self, name: &str, file: &Path, preallocation: Preallocation) -> Result<PathBuf> {
-        let len = std::fs::metadata(file).map_err(|e| Error::io_at("reading the status of", file, e))?.len();
+    /// Creates a volume of the length of the stage's file `name`, fills it, and gives its path on the remote host.
+    pub(crate) fn upload(&mut self, stage: &Stage, name: &str) -> Result<PathBuf> {
+        let (file, preallocation) = (stage.waiting(name), stage.options.preallocation);
+        let meta =
+            fs::metadata(&file).map_err(|e| Error::io_at("reading the status of", &file, e))?;
         let allocation = match preallocation {
             Preallocation::Sparse => 0,
-            Preallocation::Falloc => len,
+            Preallocation::Falloc => meta.len(),
         };
-        // Raw, whatever is inside: the bytes of the file are what is uploaded. libvirt looks inside when it
-        // refreshes the pool.
-        self.virsh.run(&[
-            "vol-create-as",
-            &pool_option(self.pool),
-            &format!("--name={name}"),
-            &format!("--capacity={len}"),
-            &format!("--allocation={allocation}"),
-            "--format=raw",
-        ])?;
+        // Not by vol-create-as, which pastes the name into XML as it is (seen in libvirt 9.0).
+        let description = format!("{name}.volume");
+        stage.write_file(&description, &volume(name, meta.len(), allocation)?, 0o600)?;
+        let path = stage.waiting(&description);
+        let pool = pool_option(self.pool);
+        self.virsh
+            .run(&["vol-create", &pool, &format!("--file={}", path.display())])?;
         self.names.push(name.to_owned());
-        let (pool, vol, from) = (pool_option(self.pool), format!("--vol={name}"), format!("--file={}", utf8(file)?));
+        let (vol, from) = (
+            format!("--vol={name}"),
+            format!("--file={}", file.display()),
+        );
         let mut args = vec!["vol-upload", &pool, &vol, &from];
         if preallocation == Preallocation::Sparse {
             args.push("--sparse");
@@ -75,7 +87,11 @@ impl<'a> Uploads<'a> {
     pub(crate) fn take_back(self, error: Error) -> Error {
         let mut stays = Vec::new();
         for name in self.names.iter().rev() {
-            if let Err(undo) = self.virsh.run(&["vol-delete", &pool_option(self.pool), &format!("--vol={name}")]) {
+            if let Err(undo) = self.virsh.run(&[
+                "vol-delete",
+                &pool_option(self.pool),
+                &format!("--vol={name}"),
+            ]) {
                 tracing::warn!(%undo, volume = %name, "cannot delete");
                 stays.push(name.as_str());
             }
@@ -85,14 +101,24 @@ impl<'a> Uploads<'a> {
         }
         Error::new(
             ErrorKind::UndoFailed,
-            format!("after a failure, deleting {} from the pool `{}` failed too", stays.join(", "), self.pool.name),
+            format!(
+                "after a failure, deleting {} from the pool `{}` failed too",
+                stays.join(", "),
+                self.pool.name
+            ),
         )
         .caused_by(error)
     }
 }
 
-fn utf8(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("expected a path of UTF-8 text, found {}", path.display()))
-    })
+/// `<volume>` (<https://libvirt.org/formatstorage.html>). Raw, whatever is inside: the bytes of the file are what is
+/// uploaded. libvirt looks inside when it refreshes the pool.
+fn volume(name: &str, capacity: u64, allocation: u64) -> Result<String> {
+    let bytes = |tag, count: u64| element(tag).attr("unit", "bytes").text(count.to_string());
+    element("volume")
+        .child(element("name").text(name))
+        .child(bytes("capacity", capacity))
+        .child(bytes("allocation", allocation))
+        .child(element("target").child(element("format").attr("type", "raw")))
+        .document()
 }

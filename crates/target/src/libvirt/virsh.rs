@@ -31,30 +31,48 @@ impl Uri {
         let (driver, transport) = scheme.split_once('+').unwrap_or((scheme, ""));
         let host = rest.split(['/', '?']).next().unwrap_or_default();
         let remote = !host.is_empty() || !matches!(transport, "" | "unix");
-        Some(Self { text: text.to_owned(), driver: driver.to_owned(), remote })
+        Some(Self {
+            text: text.to_owned(),
+            driver: driver.to_owned(),
+            remote,
+        })
     }
 }
 
 impl Virsh {
     /// Connects; a daemon that does not answer, and one that runs no QEMU guests, are refused.
     pub(crate) fn connect(given: Option<String>) -> Result<Self> {
-        let answer = virsh(given.as_deref()).arg("uri").output().map_err(|error| {
-            if error.hint().is_some() {
-                return error;
-            }
-            let to = given.as_deref().unwrap_or("its default connection");
-            Error::new(ErrorKind::Command, format!("libvirt does not answer at {to}"))
-                .with_hint("is libvirtd running there? another connection can be given with -oc URI")
+        let answer = virsh(given.as_deref())
+            .arg("uri")
+            .output()
+            .map_err(|error| {
+                if error.hint().is_some() {
+                    return error;
+                }
+                let to = given.as_deref().unwrap_or("its default connection");
+                Error::new(
+                    ErrorKind::Command,
+                    format!("libvirt does not answer at {to}"),
+                )
+                .with_hint(
+                    "is libvirtd running there? another connection can be given with -oc URI",
+                )
                 .caused_by(error)
-        })?;
+            })?;
         let text = given.as_deref().unwrap_or(answer.trim());
         let uri = Uri::parse(text).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("expected a libvirt URI such as qemu:///system, found `{text}`"))
+            Error::new(
+                ErrorKind::Usage,
+                format!("expected a libvirt URI such as qemu:///system, found `{text}`"),
+            )
         })?;
         if !matches!(uri.driver.as_str(), "qemu" | "test") {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("expected a connection to QEMU, found `{}` ({})", uri.driver, uri.text),
+                format!(
+                    "expected a connection to QEMU, found `{}` ({})",
+                    uri.driver, uri.text
+                ),
             )
             .with_hint("name one with -oc, for example qemu:///system"));
         }
@@ -78,7 +96,12 @@ impl Virsh {
     /// Runs a command that lists names, one a line.
     pub(crate) fn names(&self, args: &[&str]) -> Result<Vec<String>> {
         let text = self.run(args)?;
-        Ok(text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        Ok(text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 }
 
@@ -107,7 +130,11 @@ mod tests {
             ("xen:///", "xen", false),
         ] {
             let uri = Uri::parse(text).unwrap();
-            assert_eq!((uri.driver.as_str(), uri.remote), (driver, remote), "{text}");
+            assert_eq!(
+                (uri.driver.as_str(), uri.remote),
+                (driver, remote),
+                "{text}"
+            );
         }
         assert_eq!(Uri::parse("qemu"), None);
     }

@@ -8,6 +8,7 @@ use image::BlockSink;
 
 use crate::domain::DomainSpec;
 use crate::hostcmd::HostCmd;
+use crate::name::CleanName;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
 use crate::{Finished, Placed, Plan, Result, Target, TargetOptions};
@@ -19,8 +20,16 @@ pub(crate) struct QemuTarget {
 }
 
 impl QemuTarget {
-    pub(crate) fn prepare(options: TargetOptions, dir: &Path, boot: bool) -> Result<Self> {
-        Ok(Self { stage: Stage::prepare(options, dir, Sharing::Exclusive)?, boot })
+    pub(crate) fn prepare(
+        options: &TargetOptions,
+        name: CleanName,
+        dir: &Path,
+        boot: bool,
+    ) -> Result<Self> {
+        Ok(Self {
+            stage: Stage::prepare(options, name, dir, Sharing::Exclusive)?,
+            boot,
+        })
     }
 
     fn script_name(&self) -> String {
@@ -37,7 +46,11 @@ impl QemuTarget {
         stage.write_file(&self.script_name(), &built.text, 0o755)?;
         names.push(self.script_name());
         let placement = stage.place(&names)?;
-        Ok(Placed { files: placement.files(), domain: None, notes: built.notes })
+        Ok(Placed {
+            files: placement.files(),
+            domain: None,
+            notes: built.notes,
+        })
     }
 }
 
@@ -46,6 +59,7 @@ impl Target for QemuTarget {
         let mut names = self.stage.disk_names(plan.machine.disks.len())?;
         names.push(self.script_name());
         self.stage.refuse_taken(&names)?;
+        self.stage.refuse_undescribable(plan)?;
         self.stage.refuse_shortage(plan)
     }
 
@@ -65,8 +79,13 @@ impl Target for QemuTarget {
             let script = self.stage.dir.join(self.script_name());
             match HostCmd::new(&script, "qemu-system-x86").interactive() {
                 Ok(true) => {}
-                Ok(false) => placed.notes.push(format!("{} ended with a failure", script.display())),
-                Err(error) => placed.notes.push(format!("{error} failed: start {} by hand", script.display())),
+                Ok(false) => placed
+                    .notes
+                    .push(format!("{} ended with a failure", script.display())),
+                Err(error) => placed.notes.push(format!(
+                    "{error} failed: start {} by hand",
+                    script.display()
+                )),
             }
         }
         Ok(placed)

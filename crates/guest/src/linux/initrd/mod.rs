@@ -9,4 +9,4 @@ pub(crate) mod lz4;
 pub(crate) mod scan;
 
 pub(crate) use compress::Compression;
-pub(crate) use scan::{Contents, Generator, contents, for_each};
+pub(crate) use scan::{Contents, Generator, Segment, contents, for_each};

@@ -129,3 +129,22 @@ pub(in crate::formats) fn check_write(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn without_fallocate_zeroes_take_the_space() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = OutputFile::create(&directory.path().join("disk")).unwrap();
+        let len = 3 * ZERO_WRITE as u64 + 512;
+        file.fill_with_zeroes(len).unwrap();
+        file.sync().unwrap();
+        let meta = file.file.metadata().unwrap();
+        assert_eq!(meta.len(), len);
+        assert!(meta.blocks() * 512 >= len);
+    }
+}

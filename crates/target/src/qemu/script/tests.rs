@@ -1,0 +1,154 @@
+//! Scripts: golden files, hostile names, and whether QEMU takes them.
+
+use super::*;
+use crate::domain::samples;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+fn script(sample: &samples::Sample) -> String {
+    let files: Vec<String> = (0u32..)
+        .map(|index| format!("{}-sd{}", sample.name, types::disk_letters(index)))
+        .take(sample.machine.disks.len())
+        .collect();
+    build(&sample.spec(), &files).unwrap().text
+}
+
+/// Runs a script with an emulator that prints its arguments, one a line.
+fn argv(dir: &Path, name: &str, text: &str) -> Vec<String> {
+    let fake = dir.join("fake-qemu");
+    fs::write(&fake, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.join(format!("{name}.sh"));
+    fs::write(&path, text).unwrap();
+    let output = Command::new("sh")
+        .arg(&path)
+        .args(["-snapshot", "a b"])
+        .env("V2V_QEMU", fake)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn scripts_match_their_golden_files() {
+    for (name, sample) in samples::all() {
+        insta::assert_snapshot!(format!("script-{name}"), script(&sample));
+    }
+}
+
+#[test]
+fn a_hostile_name_reaches_qemu_as_one_word_and_runs_nothing() {
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("a,b $(touch pwned) 'c");
+    fs::create_dir(&dir).unwrap();
+    let mut sample = samples::bios();
+    sample.name = "x,y'; touch pwned; $(touch pwned) `touch pwned` \"z".into();
+    let args = argv(&dir, "run", &script(&sample));
+    let twice = |text: &str| text.replace(',', ",,");
+    assert!(
+        args.contains(&format!("guest={}", twice(&sample.name))),
+        "{args:#?}"
+    );
+    let file = format!(
+        "{}/{}-sda",
+        fs::canonicalize(&dir).unwrap().display(),
+        sample.name
+    );
+    let drive = format!(
+        "if=none,id=disk0,format=qcow2,discard=unmap,file={}",
+        twice(&file)
+    );
+    assert!(args.contains(&drive), "{drive}\n{args:#?}");
+    assert_eq!(args[args.len() - 2..], ["-snapshot", "a b"]);
+    assert!(!dir.join("pwned").exists() && !Path::new("pwned").exists());
+}
+
+#[test]
+fn the_firmwares_variables_are_copied_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sample = samples::uefi();
+    sample.name = "it's".into();
+    if !Path::new("/usr/share/OVMF/OVMF_CODE_4M.ms.fd").exists() {
+        return testkit::skip("ovmf is not installed");
+    }
+    let args = argv(dir.path(), "run", &script(&sample));
+    let vars = dir.path().join("it's_VARS.fd");
+    assert!(
+        args.iter()
+            .any(|arg| arg.ends_with("file=/usr/share/OVMF/OVMF_CODE_4M.ms.fd")),
+        "{args:#?}"
+    );
+    assert!(
+        args.iter().any(|arg| arg.ends_with(vars.to_str().unwrap())),
+        "{args:#?}"
+    );
+    fs::write(&vars, "kept").unwrap();
+    argv(dir.path(), "run", &script(&sample));
+    assert_eq!(fs::read_to_string(&vars).unwrap(), "kept");
+}
+
+#[test]
+fn an_absent_emulator_is_named_with_its_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sh");
+    fs::write(&path, script(&samples::bios())).unwrap();
+    let output = Command::new("sh")
+        .arg(&path)
+        .env("V2V_QEMU", "qemu-absent")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("install the package qemu-system-x86")
+    );
+}
+
+#[test]
+fn qemu_accepts_every_script() {
+    if !testkit::require_tool("qemu-system-x86_64") {
+        return;
+    }
+    for (name, mut sample) in samples::all() {
+        let dir = tempfile::tempdir().unwrap();
+        for index in 0..u32::try_from(sample.machine.disks.len()).unwrap() {
+            let disk = dir
+                .path()
+                .join(format!("{}-sd{}", sample.name, types::disk_letters(index)));
+            fs::File::create(disk).unwrap().set_len(1 << 20).unwrap();
+        }
+        sample.machine.memory_bytes = 64 << 20;
+        let path = dir.path().join("run.sh");
+        // Raw disks, so that empty files will do; `-S` stops before the first instruction, and the monitor
+        // on stdin is told to quit.
+        let text = script(&sample).replace("format=qcow2", "format=raw");
+        fs::write(&path, text).unwrap();
+        fs::write(dir.path().join("quit"), "\u{1}cquit\n").unwrap();
+        let output = Command::new("timeout")
+            .args(["60", "sh"])
+            .arg(&path)
+            .args(["-S"])
+            .env("V2V_ACCEL", "tcg")
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY")
+            .stdin(fs::File::open(dir.path().join("quit")).unwrap())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{name}: {:?} {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

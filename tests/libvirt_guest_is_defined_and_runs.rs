@@ -1,0 +1,44 @@
+//! `-o libvirt` against a real libvirtd: the guest is defined, starts and reaches its login; a taken name, an absent
+//! pool or network is refused before the copy.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testkit::guest::{Sample, sample};
+use testkit::Libvirtd;
+use v2v_tests::{arg, assert_image_clean, listing, ok, refused};
+
+#[test]
+fn defined_started_and_logged_in() -> Result<()> {
+    let Some(libvirt) = Libvirtd::start()? else { return Ok(()) };
+    let guest = sample(Sample::Bios)?;
+    let pool = tempfile::tempdir_in(testkit::target_dir())?;
+    libvirt.virsh(&["pool-define-as", "images", "dir", "--target", &arg(pool.path())])?;
+    libvirt.virsh(&["pool-start", "images"])?;
+    libvirt.start_default_network()?;
+    let convert = |name: &str, os: &str, network: &str| {
+        ["-i", "ova", &arg(&guest.ova), "-o", "libvirt", "-oc", libvirt.uri(), "-os", os, "-on", name, "-n", network]
+            .map(str::to_owned)
+    };
+
+    ok(convert("moved", "images", "default"))?;
+    ensure!(listing(pool.path())? == ["moved-sda"], "{:?}", listing(pool.path())?);
+    assert_image_clean(&pool.path().join("moved-sda"))?;
+    let xml = libvirt.virsh(&["dumpxml", "moved"])?;
+    ensure!(xml.contains("bus='virtio'") && xml.contains("network='default'"), "{xml}");
+    libvirt.virsh(&["start", "moved"])?;
+    libvirt.wait_on_console("moved", "login:", Duration::from_secs(400))?;
+
+    for (args, word) in [
+        (convert("moved", "images", "default"), "moved"),
+        (convert("other", "nopool", "default"), "nopool"),
+        (convert("other", "images", "nonet"), "nonet"),
+    ] {
+        let begun = Instant::now();
+        let line = refused(&args)?;
+        ensure!(line.contains(word), "expected {word} in: {line}");
+        ensure!(begun.elapsed() < Duration::from_secs(3), "{line}: refused only after {:?}", begun.elapsed());
+    }
+    ensure!(listing(pool.path())? == ["moved-sda"], "{:?}", listing(pool.path())?);
+    Ok(())
+}
