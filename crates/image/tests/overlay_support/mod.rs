@@ -1,12 +1,11 @@
 //! Sources and sinks in memory, of any size, for the tests of overlay, NBD server and copy engine.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
-#![allow(unreachable_pub, reason = "shared by test binaries")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    clippy::cast_possible_truncation,
-    reason = "tests on 64-bit hosts, which fail by panicking"
+    reason = "helpers of tests are tests"
 )]
+#![allow(unreachable_pub, reason = "shared by test binaries")]
 
 use std::ops::Range;
 use std::path::Path;
