@@ -6,7 +6,7 @@
 use types::{BlockDevice, DeviceKind, StorageMap, disk_letters};
 
 use crate::Root;
-use crate::linux::fstab;
+use crate::linux::{escapes, fstab};
 
 /// Resolves device names of one guest.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl<'s> Devices<'s> {
         let path = spec.strip_prefix("/dev/")?;
         if let Some(rest) = path.strip_prefix("disk/by-") {
             let (by, value) = rest.split_once('/')?;
-            let value = unescape_udev(value);
+            let value = escapes::hexadecimal(value);
             match by {
                 "uuid" | "label" | "partuuid" | "partlabel" => return self.by_tag(by, &value),
                 "id" => {
@@ -349,27 +349,6 @@ fn letters_index(letters: &str) -> Option<u32> {
     index.checked_sub(1)
 }
 
-/// udev writes bytes that are special in its links as `\x20`.
-fn unescape_udev(text: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let hex = tail.strip_prefix(b"x").and_then(|tail| tail.get(..2));
-        let value = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match value {
-            Some(value) if byte == b'\\' => {
-                out.push(value);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,7 +395,7 @@ mod tests {
 
     #[test]
     fn udev_escapes_are_undone() {
-        assert_eq!(unescape_udev(r"my\x20disk\x2fx"), "my disk/x");
-        assert_eq!(unescape_udev(r"odd\x2"), r"odd\x2");
+        assert_eq!(escapes::hexadecimal(r"my\x20disk\x2fx"), "my disk/x");
+        assert_eq!(escapes::hexadecimal(r"odd\x2"), r"odd\x2");
     }
 }

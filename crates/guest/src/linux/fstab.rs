@@ -2,6 +2,8 @@
 //!
 //! A rewrite replaces single fields and leaves every other byte of the file alone: alignment, comments, order.
 
+use crate::linux::escapes;
+
 /// One mount of fstab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FstabEntry {
@@ -27,8 +29,8 @@ impl FstabEntry {
         };
         let options = rest.first().unwrap_or(&"defaults");
         Some(Self {
-            spec: unescape(spec),
-            target: unescape(target),
+            spec: escapes::octal(spec),
+            target: escapes::octal(target),
             fs_type: (*fs_type).to_owned(),
             options: options.split(',').map(str::to_owned).collect(),
         })
@@ -108,30 +110,6 @@ fn spans(line: &str) -> Vec<std::ops::Range<usize>> {
         spans.push(from..line.len());
     }
     spans
-}
-
-/// Undoes `\040` and its like (getmntent(3)).
-fn unescape(field: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = field.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
-        let value =
-            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match value {
-            Some(value) if byte == b'\\' => {
-                out.push(value);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub(crate) mod boot;
 pub(crate) mod caps;
 pub(crate) mod convert;
 pub(crate) mod devices;
+pub(crate) mod escapes;
 pub(crate) mod fstab;
 pub(crate) mod hibernation;
 pub(crate) mod initrd;
