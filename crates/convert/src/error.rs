@@ -11,13 +11,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The source cannot be read.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(source::Error),
     /// A disk cannot be read or written.
     #[error(transparent)]
-    Image(#[from] image::Error),
+    Image(image::Error),
     /// The appliance failed, or what it found forbids conversion.
     #[error(transparent)]
-    Appliance(#[from] appliance::Error),
+    Appliance(appliance::Error),
     /// The target refuses.
     #[error(transparent)]
     Target(#[from] target::Error),
@@ -69,6 +69,33 @@ pub enum Error {
     /// Ctrl-C, or a server's cancel.
     #[error("cancelled; nothing was left in the target")]
     Cancelled,
+}
+
+impl From<source::Error> for Error {
+    fn from(error: source::Error) -> Self {
+        match error.kind() {
+            source::ErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::Source(error),
+        }
+    }
+}
+
+impl From<image::Error> for Error {
+    fn from(error: image::Error) -> Self {
+        match error.kind() {
+            image::ErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::Image(error),
+        }
+    }
+}
+
+impl From<appliance::Error> for Error {
+    fn from(error: appliance::Error) -> Self {
+        match error {
+            appliance::Error::Cancelled => Self::Cancelled,
+            error => Self::Appliance(error),
+        }
+    }
 }
 
 impl Error {

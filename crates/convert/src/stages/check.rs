@@ -6,7 +6,7 @@ use source::Opened;
 use target::{DomainType, Plan, Target, TargetKind, TargetOptions};
 use types::CancelToken;
 
-use crate::{Error, Events, Job, Result, Stage};
+use crate::{Events, Job, Result, Stage};
 
 /// What was found out about this host.
 pub(crate) struct Host {
@@ -26,14 +26,7 @@ pub(crate) fn run(
         &format!("checking {} for {name}", job.target.kind),
     );
     let image = appliance::find_image()?;
-    let accel =
-        appliance::settle_accel(&image, cancel, &|line| events.note(line)).map_err(|error| {
-            if error.is_cancelled() {
-                Error::Cancelled
-            } else {
-                error.into()
-            }
-        })?;
+    let accel = appliance::settle_accel(&image, cancel, &|line| events.note(line))?;
     let mut target = target::prepare(TargetOptions {
         name: name.clone(),
         domain_type: domain_type(&job.target.kind, accel),

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use image::copy::CopyOptions;
-use image::{BlockSink, BlockSource, ErrorKind, Overlay, extents};
+use image::{BlockSink, BlockSource, Overlay, extents};
 use target::{Plan, Target};
 use types::{CancelToken, GuestCaps, Machine};
 
-use crate::{DiskProgress, Error, Events, Job, Result, Stage};
+use crate::{DiskProgress, Events, Job, Result, Stage};
 
 pub(crate) fn run(
     job: &Job,
@@ -94,7 +94,6 @@ fn copy_all(
     });
     match first_error.into_inner().unwrap_or_else(|e| e.into_inner()) {
         None => Ok(()),
-        Some(error) if error.kind() == ErrorKind::Cancelled => Err(Error::Cancelled),
         Some(error) => Err(error.into()),
     }
 }

@@ -27,7 +27,7 @@ impl Running {
     ) -> Result<T> {
         let result = ask(&mut self.appliance);
         match (result, self.server.first_error()) {
-            (Err(error), _) if error.is_cancelled() => Err(Error::Cancelled),
+            (Err(error), _) if error.is_cancelled() => Err(error.into()),
             (_, Some(cause)) => Err(Error::Disk(cause)),
             (result, None) => Ok(result?),
         }
@@ -66,13 +66,7 @@ pub(crate) fn run(
             names,
         )
     };
-    let appliance = Appliance::launch(&host.image, &options, cancel).map_err(|error| {
-        if error.is_cancelled() {
-            Error::Cancelled
-        } else {
-            error.into()
-        }
-    })?;
+    let appliance = Appliance::launch(&host.image, &options, cancel)?;
     events.appliance(appliance.hello_ms(), appliance.accel().word());
     Ok(Running {
         appliance,

@@ -1,6 +1,6 @@
 //! Manifest hashes, computed beside the other stages: the file is read once, the page cache serves both readers.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use source::Verification;
@@ -18,22 +18,28 @@ pub(crate) struct Verified<'a> {
 impl Verified<'_> {
     /// Waits until every hash is known; a mismatch is the error.
     pub(crate) fn wait(&self) -> Result<()> {
-        let Some(handle) = self
-            .running
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .take()
-        else {
-            return Ok(());
-        };
-        if self.any && !handle.is_finished() {
+        let busy = lock(&self.running)
+            .as_ref()
+            .is_some_and(|hashing| !hashing.is_finished());
+        if self.any && busy {
             self.events
                 .stage(Stage::Verify, "waiting for the manifest's hashes");
         }
-        handle
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.join()
     }
+
+    fn join(&self) -> Result<()> {
+        let hashing = lock(&self.running).take();
+        hashing.map_or(Ok(()), |hashing| {
+            hashing
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `stages` with the hashes computed beside it. A wrong hash stops the stages at once and is the error,
@@ -69,23 +75,11 @@ pub(crate) fn beside<T>(
         match result {
             Ok(value) => verified.wait().map(|()| value),
             Err(error) => {
-                // Hashing that failed by itself is the cause; hashing that is still going on is of no use any more.
-                let hashing = verified
-                    .running
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .take();
-                let failed_first = hashing
-                    .as_ref()
-                    .is_some_and(thread::ScopedJoinHandle::is_finished);
+                // What hashing found is the cause; hashing that is still going on is of no use any more.
                 stop.cancel();
-                match hashing.map(|handle| {
-                    handle
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                }) {
-                    Some(Err(cause)) if failed_first => Err(cause),
-                    _ => Err(error),
+                match verified.join() {
+                    Ok(()) | Err(Error::Cancelled) => Err(error),
+                    Err(cause) => Err(cause),
                 }
             }
         }
