@@ -103,6 +103,8 @@ mod tests {
             memory_bytes: 1 << 30,
             vcpus: 1,
             topology: None,
+            cpu: types::CpuModel::default(),
+            genid: None,
             firmware: None,
             secure_boot: false,
             tpm: false,

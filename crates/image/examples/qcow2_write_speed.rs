@@ -146,8 +146,13 @@ fn main() {
         let qemu_cpu = cpu().1 - start.1;
         fs::remove_file(at("own.qcow2")).unwrap();
         let dense = copy(&source, &at("own.qcow2"), true);
-        let back =
-            read_all(&qcow2::Reader::open(FileRange::open(&at("own.qcow2")).unwrap()).unwrap());
+        let back = read_all(
+            &qcow2::Reader::open(
+                FileRange::open(&at("own.qcow2")).unwrap(),
+                image::Files::none(),
+            )
+            .unwrap(),
+        );
         println!(
             "round {round}: own {own:.3} (cpu {own_cpu:.2}), qemu-img {qemu:.3} (cpu {qemu_cpu:.2}); own scanning the \
              holes too {dense:.3}; own read back {back:.3}"

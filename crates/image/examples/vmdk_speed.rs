@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let (threads, chunk_len) = (number(2), number(1024) << 10);
 
     let start = Instant::now();
-    let source = image::formats::open(Path::new(&path), None)?;
+    let source = image::formats::open(Path::new(&path), &image::formats::OpenOptions::default())?;
     let opened = start.elapsed();
     let data: u64 = extents(source.as_ref(), 0..source.virtual_size())
         .filter_map(Result::ok)

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A declared size or count is beyond what is accepted.
     Limit,
+    /// A file that the image needs is not there.
+    Missing,
     /// No space left for the output.
     NoSpace,
     /// The caller asked for something that cannot be: a range past the end, a misaligned write.

@@ -7,18 +7,22 @@
 //!     └─────────────┴──> copy engine ──> BlockSink
 //! ```
 
+mod bytes;
 pub mod copy;
 mod error;
-mod file;
 pub mod formats;
+mod info;
 pub mod nbd;
+mod neighbours;
 mod overlay;
 mod sink;
 mod source;
 mod zero;
 
+pub use bytes::{ByteStore, FileId, FileRange};
 pub use error::{Error, ErrorKind, Result};
-pub use file::FileRange;
+pub use info::{Fact, Finding, FindingKind, ImageInfo, MAX_FINDINGS, MetadataCheck, Snapshot};
+pub use neighbours::{Files, Neighbours, Reference};
 pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
 pub use source::{BlockSource, Extent, ExtentKind, extents};

@@ -16,6 +16,17 @@ pub trait BlockSink: Send + Sync + fmt::Debug {
     /// of one granule that are all zero are left out by the sink. What is never written reads as zero.
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()>;
 
+    /// True when the sink can store only in the order of the disk, and so wants to hear [`passed`](Self::passed).
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    /// Everything before byte `offset` of the disk has been written, or never will be. The offset never goes back.
+    fn passed(&self, offset: u64) -> Result<()> {
+        let _ = offset;
+        Ok(())
+    }
+
     /// Writes the metadata, makes everything durable (fsync) and says what was written.
     fn finish(self: Box<Self>) -> Result<SinkStats>;
 }

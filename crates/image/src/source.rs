@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::Result;
+use types::CancelToken;
+
+use crate::{ImageInfo, MetadataCheck, Result};
 
 /// A read-only disk with random access, shared between threads, that knows where its data are without reading them.
 pub trait BlockSource: Send + Sync + fmt::Debug {
@@ -30,6 +33,23 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
     /// Bytes in which reads are cheapest: whole grains, clusters or blocks. A power of two.
     fn read_granularity(&self) -> u64 {
         64 * 1024
+    }
+
+    /// What the image says of itself. No data are read.
+    fn info(&self) -> ImageInfo {
+        ImageInfo::default()
+    }
+
+    /// The image that is read where this one holds nothing: backing file, parent of a differencing disk.
+    fn parent(&self) -> Option<Arc<dyn BlockSource>> {
+        None
+    }
+
+    /// Looks for contradictions in the metadata: overlaps, leaks, wrong counts. `None` for a format that has nothing
+    /// to check beyond what opening and reading it checks.
+    fn check_metadata(&self, cancel: &CancelToken) -> Result<Option<MetadataCheck>> {
+        let _ = cancel;
+        Ok(None)
     }
 }
 

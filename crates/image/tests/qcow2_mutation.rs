@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::formats::{OutputFormat, create, qcow2};
-use image::{BlockSource, Error, FileRange, Preallocation, extents};
+use image::{BlockSource, Error, FileRange, Files, Preallocation, extents};
 
 use qcow2_support::*;
 
@@ -21,7 +21,7 @@ const MAX_RESIDENT_KIB: u64 = 256 << 10;
 
 /// Opens, walks some extents, reads some pieces.
 fn use_image(path: &Path, rng: &mut Rng) -> Result<(), Error> {
-    let source = qcow2::Reader::open(FileRange::open(path)?)?;
+    let source = qcow2::Reader::open(FileRange::open(path)?, Files::beside(path))?;
     let size = source.virtual_size();
     if size == 0 {
         return Ok(());

@@ -8,12 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use image::formats::qcow2;
-use image::{BlockSource, FileRange};
+use image::{BlockSource, FileRange, Files};
 
 use qcow2_support::*;
 
 fn open(path: &Path) -> qcow2::Reader {
-    qcow2::Reader::open(FileRange::open(path).unwrap()).unwrap()
+    qcow2::Reader::open(FileRange::open(path).unwrap(), Files::beside(path)).unwrap()
 }
 
 /// Converts the image to raw with qemu-img and compares.

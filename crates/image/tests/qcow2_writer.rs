@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::formats::{OutputFormat, create, qcow2};
-use image::{BlockSink, ErrorKind, FileRange, Preallocation, SinkStats};
+use image::{BlockSink, ErrorKind, FileRange, Files, Preallocation, SinkStats};
 
 use qcow2_support::*;
 
@@ -28,7 +28,7 @@ fn writer(
 }
 
 fn open(path: &Path) -> qcow2::Reader {
-    qcow2::Reader::open(FileRange::open(path).unwrap()).unwrap()
+    qcow2::Reader::open(FileRange::open(path).unwrap(), Files::beside(path)).unwrap()
 }
 
 /// Writes a disk in chunks of some clusters, in random order.
@@ -247,7 +247,7 @@ fn an_unfinished_image_is_none() {
     let sink = create(&path, OutputFormat::Qcow2, 1 << 30, Preallocation::Sparse).unwrap();
     sink.write_at(&[1; 1 << 20], 0).unwrap();
     drop(sink);
-    let error = qcow2::Reader::open(FileRange::open(&path).unwrap()).unwrap_err();
+    let error = qcow2::Reader::open(FileRange::open(&path).unwrap(), Files::none()).unwrap_err();
     assert!(
         error.to_string().contains("expected the qcow2 magic"),
         "{error}"
@@ -327,5 +327,9 @@ fn an_image_inside_another_file_is_read_in_place() {
         "member",
     )
     .unwrap();
-    assert_reads(&qcow2::Reader::open(range).unwrap(), &disk, &mut rng);
+    assert_reads(
+        &qcow2::Reader::open(range, Files::none()).unwrap(),
+        &disk,
+        &mut rng,
+    );
 }

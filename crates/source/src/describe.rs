@@ -23,6 +23,10 @@ pub(crate) fn machine(machine: &Machine) -> String {
         ..
     } = machine;
     let hypervisor = hypervisor(machine.hypervisor);
+    let genid = machine.genid.as_deref().unwrap_or_default();
+    let cpu_vendor = machine.cpu.vendor.as_deref().unwrap_or_default();
+    let cpu_model = machine.cpu.model.as_deref().unwrap_or_default();
+    let features = machine.cpu.features.join(",");
     let topology = machine.topology.map(topology).unwrap_or_default();
     let firmware = match machine.firmware {
         Some(Firmware::Bios) => "bios",
@@ -49,13 +53,13 @@ pub(crate) fn machine(machine: &Machine) -> String {
 
     source name: {name}
 hypervisor type: {hypervisor}
-       VM genid: 
+       VM genid: {genid}
          memory: {memory_bytes} (bytes)
        nr vCPUs: {vcpus}
-     CPU vendor: 
-      CPU model: 
+     CPU vendor: {cpu_vendor}
+      CPU model: {cpu_model}
    CPU topology: {topology}
-   CPU features: 
+   CPU features: {features}
        firmware: {firmware}
 UEFI secureboot: {secure_boot}
         display: {display}

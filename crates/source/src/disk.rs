@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use image::FileRange;
+use image::{FileRange, Files};
 use types::{Disk, DiskBus, Hypervisor, Machine, Nic, NicNetwork};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::open::SourceOptions;
 use crate::{Prepared, PreparedDisk};
 
 /// Memory of the made-up machine, in bytes.
@@ -14,7 +15,7 @@ const MEMORY_SIZE: u64 = 2048 << 20;
 const NETWORK: &str = "default";
 
 /// Opens the files as bytes.
-pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Prepared> {
+pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prepared> {
     let Some(first) = paths.first() else {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -45,6 +46,11 @@ pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Prepared> {
         ranges.push(PreparedDisk {
             range: FileRange::open(path)?,
             capacity: None,
+            format: None,
+            files: match &options.base_dir {
+                Some(base) => Files::below(base),
+                None => Files::beside(path),
+            },
         });
     }
     let network = NETWORK.to_owned();
@@ -61,6 +67,8 @@ pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Prepared> {
         memory_bytes: MEMORY_SIZE,
         vcpus: 1,
         topology: None,
+        cpu: types::CpuModel::default(),
+        genid: None,
         firmware: None,
         secure_boot: false,
         tpm: false,
@@ -104,7 +112,7 @@ mod tests {
         for path in &paths {
             std::fs::write(path, [0; 512]).unwrap();
         }
-        let prepared = prepare(&paths).unwrap();
+        let prepared = prepare(&paths, &SourceOptions::default()).unwrap();
         let machine = &prepared.machine;
         assert_eq!(
             (machine.name.as_str(), machine.memory_bytes, machine.vcpus),
@@ -122,13 +130,20 @@ mod tests {
     #[test]
     fn no_files_absent_files_and_folders_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(prepare(&[]).unwrap_err().kind(), ErrorKind::Usage);
         assert_eq!(
-            prepare(&[dir.path().join("absent")]).unwrap_err().kind(),
+            prepare(&[], &SourceOptions::default()).unwrap_err().kind(),
+            ErrorKind::Usage
+        );
+        assert_eq!(
+            prepare(&[dir.path().join("absent")], &SourceOptions::default())
+                .unwrap_err()
+                .kind(),
             ErrorKind::Missing
         );
         assert_eq!(
-            prepare(&[dir.path().to_owned()]).unwrap_err().kind(),
+            prepare(&[dir.path().to_owned()], &SourceOptions::default())
+                .unwrap_err()
+                .kind(),
             ErrorKind::Usage
         );
     }

@@ -1,4 +1,5 @@
-//! Machines and their disks from OVA archives, OVF folders and bare disk files.
+//! Machines and their disks from OVA archives, OVF folders, VMware, Hyper-V, VirtualBox and libvirt machines, and
+//! bare disk files.
 //!
 //! ```text
 //! path ──> package (archive | folder) ──> ovf ──> Machine + files ──> image::formats ──> Opened
@@ -13,6 +14,8 @@ mod disk;
 mod error;
 mod folder;
 mod href;
+mod hyperv;
+mod libvirt;
 mod manifest;
 mod open;
 mod ova;
@@ -20,11 +23,13 @@ mod ovf;
 mod package;
 mod sniff;
 mod text;
+mod vbox;
+mod vmx;
 
 pub use describe::describe;
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::Verification;
-pub use open::{Opened, SourceKind, SourceOptions, open};
+pub use open::{Opened, SourceKind, SourceOptions, VmxPlace, open};
 
 pub(crate) use open::{Prepared, PreparedDisk};
 

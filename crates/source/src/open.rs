@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::formats::{self, Format};
-use image::{BlockSource, FileRange};
+use image::formats::{self, Format, OpenOptions};
+use image::{BlockSource, FileRange, Files};
 use types::Machine;
 
 use crate::error::{Error, Result};
-use crate::{Verification, disk, ova};
+use crate::{Verification, disk, hyperv, libvirt, ova, vbox, vmx};
 
 /// Where a machine comes from (`-i`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,33 @@ use crate::{Verification, disk, ova};
 pub enum SourceKind {
     /// `-i ova`: a tar archive, a folder with one `.ovf`, or the `.ovf` itself.
     Ova(PathBuf),
-    /// `-i disk`: disk images of one machine, first disk first.
+    /// `-i disk`: disk images of one machine, first disk first. An `nbd://` or `nbd+unix://` URI is one too.
     Disk(Vec<PathBuf>),
+    /// `-i vmx`: a VMware virtual machine by its `.vmx` file.
+    Vmx(VmxPlace),
+    /// `-i libvirtxml`: a libvirt domain by its XML in a file; the disks are local.
+    LibvirtXml(PathBuf),
+    /// `-i libvirt`: a domain of a libvirt connection, asked through virsh; the disks are local.
+    Libvirt {
+        /// `-ic URI`; `None` is virsh's default.
+        uri: Option<String>,
+        /// Name, UUID or id of the domain.
+        domain: String,
+    },
+    /// `-i hyperv`: an exported or copied Hyper-V machine: its folder, its `.vmcx` or its old `.xml`.
+    HyperV(PathBuf),
+    /// `-i vbox`: a VirtualBox machine: its folder or its `.vbox`.
+    Vbox(PathBuf),
+}
+
+/// Where a `.vmx` and the disks beside it are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VmxPlace {
+    /// A file of this host.
+    File(PathBuf),
+    /// `-it ssh`: on an ESXi host, read through the system's ssh: `ssh://[USER@]HOST[:PORT]/vmfs/volumes/…/x.vmx`.
+    Ssh(String),
 }
 
 /// How to open it.
@@ -25,6 +50,10 @@ pub enum SourceKind {
 pub struct SourceOptions {
     /// `-if`: format of the disks; without it, content decides.
     pub format: Option<Format>,
+    /// `--vm`: which machine of a source that holds several.
+    pub vm: Option<String>,
+    /// `--base-dir`: images may name files anywhere below this directory, not only beside themselves.
+    pub base_dir: Option<PathBuf>,
 }
 
 /// An opened source. Disks are read while it lives; nothing was written.
@@ -55,13 +84,22 @@ pub(crate) struct PreparedDisk {
     pub(crate) range: FileRange,
     /// Capacity that the metadata state, in bytes.
     pub(crate) capacity: Option<u64>,
+    /// Format that the metadata state; the user's word goes before it, content decides without either.
+    pub(crate) format: Option<Format>,
+    /// Where the parents and extents that the image names are.
+    pub(crate) files: Files,
 }
 
 /// Opens a source: reads its metadata and the tables of its disk images, no data.
 pub fn open(kind: &SourceKind, options: &SourceOptions) -> Result<Opened> {
     let prepared = match kind {
-        SourceKind::Ova(path) => ova::prepare(path)?,
-        SourceKind::Disk(paths) => disk::prepare(paths)?,
+        SourceKind::Ova(path) => ova::prepare(path, options)?,
+        SourceKind::Disk(paths) => disk::prepare(paths, options)?,
+        SourceKind::Vmx(place) => vmx::prepare(place, options)?,
+        SourceKind::LibvirtXml(path) => libvirt::prepare_file(path, options)?,
+        SourceKind::Libvirt { uri, domain } => libvirt::prepare(uri.as_deref(), domain, options)?,
+        SourceKind::HyperV(path) => hyperv::prepare(path, options)?,
+        SourceKind::Vbox(path) => vbox::prepare(path, options)?,
     };
     let Prepared {
         mut machine,
@@ -70,10 +108,21 @@ pub fn open(kind: &SourceKind, options: &SourceOptions) -> Result<Opened> {
         mut warnings,
     } = prepared;
     let mut disks = Vec::with_capacity(ranges.len());
-    for (disk, PreparedDisk { range, capacity }) in machine.disks.iter_mut().zip(ranges) {
+    for (disk, prepared) in machine.disks.iter_mut().zip(ranges) {
+        let PreparedDisk {
+            range,
+            capacity,
+            format,
+            files,
+        } = prepared;
         let label = range.label().to_owned();
-        let source = formats::open_range(range, options.format)
-            .map_err(|e| Error::from(e.in_file(&label)))?;
+        let how = OpenOptions {
+            format: options.format.or(format),
+            files: Some(files),
+            snapshot: None,
+        };
+        let source =
+            formats::open_range(range, &how).map_err(|e| Error::from(e.in_file(&label)))?;
         disk.virtual_size = source.virtual_size();
         if let Some(stated) = capacity.filter(|&stated| stated != disk.virtual_size) {
             let found = disk.virtual_size;

@@ -1,16 +1,18 @@
 //! Reads an OVF package: opens it, checks its descriptor against the manifest, finds the files of its disks.
 
-use image::FileRange;
+use image::{FileRange, Files};
 use std::path::Path;
 use types::CancelToken;
 
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::manifest::{self, Verification};
+use crate::open::SourceOptions;
 use crate::package::Package;
 use crate::{Prepared, PreparedDisk, ovf, text};
 
 /// Finds everything that is needed without opening the disk images themselves.
-pub(crate) fn prepare(path: &Path) -> Result<Prepared> {
+pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> {
+    let _ = options;
     let mut package = Package::open(path)?;
     let mut warnings = std::mem::take(&mut package.warnings);
     let range = package.descriptor_range()?;
@@ -50,6 +52,8 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared> {
         disks.push(PreparedDisk {
             range,
             capacity: file.capacity,
+            format: None,
+            files: Files::none(),
         });
     }
     Ok(Prepared {

@@ -17,6 +17,12 @@ pub struct Machine {
     pub vcpus: u32,
     /// Sockets, cores and threads where the source states them; the product is `vcpus`.
     pub topology: Option<CpuTopology>,
+    /// CPU vendor, model and features, where the source states them.
+    #[serde(default)]
+    pub cpu: CpuModel,
+    /// Generation id, lower case with dashes: a guest that sees it change knows that it was cloned or rolled back.
+    #[serde(default)]
+    pub genid: Option<String>,
     /// Firmware, where the source states it.
     pub firmware: Option<Firmware>,
     /// UEFI Secure Boot was switched on.
@@ -69,6 +75,17 @@ pub struct CpuTopology {
     pub cores: u32,
     /// Threads in each core.
     pub threads: u32,
+}
+
+/// What the source says of the CPU beyond its topology.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuModel {
+    /// Vendor in libvirt's words, e.g. `Intel`.
+    pub vendor: Option<String>,
+    /// Model in libvirt's words, e.g. `Penryn`.
+    pub model: Option<String>,
+    /// Features of the platform in libvirt's words: `acpi`, `apic`, `pae`.
+    pub features: Vec<String>,
 }
 
 /// Platform firmware.

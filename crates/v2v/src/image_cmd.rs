@@ -49,7 +49,10 @@ pub(crate) fn run(cli: &ImageCli, cancel: &CancelToken) -> Result<()> {
     if output.exists() {
         bail!("{}: exists already", output.display());
     }
-    let disk = image::formats::open(source, *source_format)?;
+    let disk = image::formats::open(
+        source,
+        &image::formats::OpenOptions::with_format(*source_format),
+    )?;
     let name = output
         .file_name()
         .with_context(|| format!("{}: not a file name", output.display()))?;

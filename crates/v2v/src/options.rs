@@ -34,6 +34,7 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
     let (networks, static_ips) = network_rules(cli)?;
     let source_options = SourceOptions {
         format: parse_option("-if", cli.input_format.as_deref())?,
+        ..SourceOptions::default()
     };
     Ok(Job {
         target: target_options(cli, &source_options)?,
@@ -135,7 +136,10 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
         mode => bail!("-o {mode}: no such output mode; supported: libvirt, local, qemu, null"),
     };
     let format = match parse_option::<OutputFormat>("-of", cli.output_format.as_deref())? {
-        Some(format) => format,
+        Some(format @ (OutputFormat::Raw | OutputFormat::Qcow2)) => format,
+        Some(other) => bail!(
+            "-of {other}: a guest is written as raw or qcow2; v2v image convert writes others"
+        ),
         None if source.format == Some(Format::Raw) => OutputFormat::Raw,
         None => OutputFormat::Qcow2,
     };

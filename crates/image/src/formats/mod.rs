@@ -1,10 +1,17 @@
 //! Disk image formats, one folder each, and the factory that opens any of them.
 
+mod context;
 mod create;
 mod open;
+pub mod parallels;
+pub mod qcow1;
 pub mod qcow2;
+pub mod qed;
 pub mod raw;
+pub mod vdi;
+pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 
-pub use create::{OutputFormat, create};
-pub use open::{Format, open, open_range};
+pub use create::{Compression, OutputFormat, WriteOptions, create, create_with};
+pub use open::{Format, OpenOptions, open, open_range};

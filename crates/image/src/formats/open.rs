@@ -5,8 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{qcow2, raw, vmdk};
-use crate::{BlockSource, Error, ErrorKind, FileRange, Result};
+use super::context::Context;
+use super::{parallels, qcow1, qcow2, qed, raw, vdi, vhd, vhdx, vmdk};
+use crate::{BlockSource, Error, ErrorKind, FileRange, Files, Result};
 
 /// A format that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,39 +19,91 @@ pub enum Format {
     Qcow2,
     /// VMware.
     Vmdk,
+    /// Hyper-V since 2012.
+    Vhdx,
+    /// Virtual PC and Hyper-V, Azure: VHD, which qemu-img calls vpc.
+    Vpc,
+    /// VirtualBox.
+    Vdi,
+    /// Parallels.
+    Parallels,
+    /// QEMU copy-on-write, version 1.
+    Qcow1,
+    /// QEMU enhanced disk.
+    Qed,
 }
 
-/// Opens the image file at `path`; `format` overrides detection.
-///
-/// Give the format wherever it is known: a guest can write any header into its own raw disk.
-pub fn open(path: &Path, format: Option<Format>) -> Result<Arc<dyn BlockSource>> {
-    open_range(FileRange::open(path)?, format)
+/// How an image is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The format, which overrides detection. Give it wherever it is known: a guest can write any header into its
+    /// own raw disk.
+    pub format: Option<Format>,
+    /// Where the files that the image names are looked for. [`open`] looks beside the image when this is `None`,
+    /// [`open_range`] nowhere.
+    pub files: Option<Files>,
+    /// Identifier or name of the internal snapshot to read instead of the active state (`qemu-img convert -l`).
+    pub snapshot: Option<String>,
 }
 
-/// Opens an image that is part of a larger file; see [`open`].
-pub fn open_range(range: FileRange, format: Option<Format>) -> Result<Arc<dyn BlockSource>> {
+impl OpenOptions {
+    /// All defaults but the format.
+    pub fn with_format(format: Option<Format>) -> Self {
+        Self {
+            format,
+            ..Self::default()
+        }
+    }
+}
+
+/// Opens the image file at `path`.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<dyn BlockSource>> {
+    let mut options = options.clone();
+    options.files.get_or_insert_with(|| Files::beside(path));
+    open_range(FileRange::open(path)?, &options)
+}
+
+/// Opens an image in bytes from anywhere, such as a member of an archive.
+pub fn open_range(range: FileRange, options: &OpenOptions) -> Result<Arc<dyn BlockSource>> {
+    let files = options.files.clone().unwrap_or_default();
+    let mut context = Context::new(files, options.snapshot.clone());
+    open_in(range, options.format, &mut context)
+}
+
+/// Opens the next image of a chain.
+pub(in crate::formats) fn open_in(
+    range: FileRange,
+    format: Option<Format>,
+    context: &mut Context,
+) -> Result<Arc<dyn BlockSource>> {
     let format = match format {
         Some(format) => format,
         None => Format::probe(&range)?,
     };
     tracing::debug!(file = range.label(), %format, "opening");
+    if format != Format::Qcow2 {
+        context
+            .refuse_snapshot(format.name())
+            .map_err(|e| e.in_file(range.label()))?;
+    }
     Ok(match format {
-        Format::Raw => Arc::new(raw::Reader::open(range)?),
-        Format::Qcow2 => Arc::new(qcow2::Reader::open(range)?),
-        Format::Vmdk => Arc::new(vmdk::Reader::open(range)?),
+        Format::Raw => {
+            context.enter(&range)?;
+            Arc::new(raw::Reader::open(range)?)
+        }
+        Format::Qcow2 => Arc::new(qcow2::Reader::open_in(range, context)?),
+        Format::Vmdk => Arc::new(vmdk::Reader::open_in(range, context)?),
+        Format::Vhdx => Arc::new(vhdx::Reader::open_in(range, context)?),
+        Format::Vpc => Arc::new(vhd::Reader::open_in(range, context)?),
+        Format::Vdi => Arc::new(vdi::Reader::open_in(range, context)?),
+        Format::Parallels => Arc::new(parallels::Reader::open_in(range, context)?),
+        Format::Qcow1 => Arc::new(qcow1::Reader::open_in(range, context)?),
+        Format::Qed => Arc::new(qed::Reader::open_in(range, context)?),
     })
 }
 
 /// Formats that are known and not read: qemu-img's word, and a name for messages.
-const KNOWN: &[(&str, &str)] = &[
-    ("vhdx", "VHDX (Hyper-V)"),
-    ("vpc", "VHD (Virtual PC, Hyper-V)"),
-    ("vdi", "VDI (VirtualBox)"),
-    ("qcow", "QCOW version 1"),
-    ("qed", "QED"),
-    ("parallels", "Parallels"),
-    ("dmg", "Apple DMG"),
-];
+const KNOWN: &[(&str, &str)] = &[("dmg", "Apple DMG")];
 
 /// A VHD begins (dynamic) or ends (all) with a footer of 512 bytes; Virtual PC before 2004 wrote 511.
 /// Microsoft, *Virtual Hard Disk Image Format Specification* 1.0, Hard Disk Footer Format.
@@ -64,8 +117,6 @@ const DMG_COOKIE: &[u8] = b"koly";
 /// What the first bytes of a file say.
 enum Found {
     Readable(Format),
-    /// A format of [`KNOWN`].
-    Known(&'static str),
     /// Not a disk image as it is.
     Packed(&'static str),
 }
@@ -73,14 +124,14 @@ enum Found {
 /// Magic bytes at an offset in the first sector. Where the bytes could begin a raw disk, the list is silent: a
 /// LUKS header, for one, is what an encrypted disk begins with.
 const MAGICS: &[(usize, &[u8], Found)] = &[
-    (0, b"QFI\xfb\0\0\0\x01", Found::Known("qcow")),
+    (0, b"QFI\xfb\0\0\0\x01", Found::Readable(Format::Qcow1)),
     (0, b"QFI\xfb", Found::Readable(Format::Qcow2)),
-    (0, b"vhdxfile", Found::Known("vhdx")),
-    (0, VHD_COOKIE, Found::Known("vpc")),
-    (0x40, b"\x7f\x10\xda\xbe", Found::Known("vdi")),
-    (0, b"QED\0", Found::Known("qed")),
-    (0, b"WithoutFreeSpace", Found::Known("parallels")),
-    (0, b"WithouFreSpacExt", Found::Known("parallels")),
+    (0, b"vhdxfile", Found::Readable(Format::Vhdx)),
+    (0, VHD_COOKIE, Found::Readable(Format::Vpc)),
+    (0x40, b"\x7f\x10\xda\xbe", Found::Readable(Format::Vdi)),
+    (0, b"QED\0", Found::Readable(Format::Qed)),
+    (0, b"WithoutFreeSpace", Found::Readable(Format::Parallels)),
+    (0, b"WithouFreSpacExt", Found::Readable(Format::Parallels)),
     (
         257,
         b"ustar",
@@ -107,8 +158,27 @@ impl Format {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
+            Self::Vpc => "vpc",
+            Self::Vdi => "vdi",
+            Self::Parallels => "parallels",
+            Self::Qcow1 => "qcow",
+            Self::Qed => "qed",
         }
     }
+
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Raw,
+        Self::Qcow2,
+        Self::Vmdk,
+        Self::Vhdx,
+        Self::Vpc,
+        Self::Vdi,
+        Self::Parallels,
+        Self::Qcow1,
+        Self::Qed,
+    ];
 
     /// The format by content. A format that is known and not read is an error that names it; what is nothing known
     /// is raw.
@@ -123,12 +193,12 @@ impl Format {
         let found = MAGICS.iter().find(|(at, magic, _)| matches(*at, magic));
         match found.map(|(_, _, found)| found) {
             Some(Found::Readable(format)) => Ok(*format),
-            Some(Found::Known(word)) => Err(refusal(word).in_file(range.label())),
             Some(Found::Packed(what)) => Err(Error::unsupported(format!(
                 "expected a disk image, but the file is {what}"
             ))
             .in_file(range.label())),
             None => match trailer(range)? {
+                Some("vpc") => Ok(Self::Vpc),
                 Some(word) => Err(refusal(word).in_file(range.label())),
                 None => Ok(Self::Raw),
             },
@@ -161,13 +231,19 @@ fn refusal(word: &str) -> Error {
         .find(|(known, _)| *known == word)
         .map_or(word, |(_, name)| name);
     Error::unsupported(format!(
-        "disk format {word}, {name}, is not read yet (raw, qcow2 and vmdk are)"
+        "disk format {word}, {name}, is not read (those that are: {})",
+        words()
     ))
+}
+
+/// The words for all formats.
+fn words() -> String {
+    Format::ALL.map(Format::name).join(", ")
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
@@ -175,13 +251,21 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self> {
-        let all = [Self::Raw, Self::Qcow2, Self::Vmdk];
-        match all.into_iter().find(|format| format.name() == word) {
+        // What people write and QEMU does not.
+        let word = match word {
+            "vhd" => "vpc",
+            "qcow1" => "qcow",
+            word => word,
+        };
+        match Self::ALL.into_iter().find(|format| format.name() == word) {
             Some(format) => Ok(format),
             None if KNOWN.iter().any(|(known, _)| *known == word) => Err(refusal(word)),
             None => Err(Error::new(
                 ErrorKind::Usage,
-                format!("expected a disk format raw, qcow2 or vmdk, found {word:?}"),
+                format!(
+                    "expected one of the disk formats {}, found {word:?}",
+                    words()
+                ),
             )),
         }
     }
@@ -239,23 +323,27 @@ mod tests {
     }
 
     #[test]
-    fn other_formats_are_refused_by_name() {
+    fn every_magic_means_its_format() {
         let footer: &[u8] = b"conectix\0\0\0\x02\0\x01\0\0";
+        let cases: &[(&[(usize, &[u8])], Format)] = &[
+            (&[(0, b"QFI\xfb\0\0\0\x01")], Format::Qcow1),
+            (&[(0, b"vhdxfile")], Format::Vhdx),
+            (&[(0, footer)], Format::Vpc),
+            (&[(4096 - 512, footer)], Format::Vpc),
+            (&[(4096 - 511, footer)], Format::Vpc),
+            (&[(0x40, b"\x7f\x10\xda\xbe")], Format::Vdi),
+            (&[(0, b"QED\0")], Format::Qed),
+            (&[(0, b"WithoutFreeSpace")], Format::Parallels),
+            (&[(0, b"WithouFreSpacExt")], Format::Parallels),
+        ];
+        for (patches, format) in cases {
+            assert_eq!(probe(&disk(patches)).unwrap(), *format);
+        }
+    }
+
+    #[test]
+    fn other_formats_are_refused_by_name() {
         let cases: &[(&[u8], &str)] = &[
-            (&disk(&[(0, b"QFI\xfb\0\0\0\x01")]), "qcow, QCOW version 1"),
-            (&disk(&[(0, b"vhdxfile")]), "vhdx"),
-            (&disk(&[(0, footer)]), "vpc"),
-            (&disk(&[(4096 - 512, footer)]), "vpc"),
-            (&disk(&[(4096 - 511, footer)]), "vpc"),
-            (
-                &disk(&[
-                    (0, b"<<< Oracle VM VirtualBox Disk Image >>>\n"),
-                    (0x40, b"\x7f\x10\xda\xbe"),
-                ]),
-                "vdi",
-            ),
-            (&disk(&[(0, b"QED\0")]), "qed"),
-            (&disk(&[(0, b"WithoutFreeSpace")]), "parallels"),
             (&disk(&[(4096 - 512, b"koly")]), "dmg"),
             (&disk(&[(257, b"ustar")]), "-i ova"),
             (&disk(&[(0, b"\x1f\x8b\x08")]), "gzip"),
@@ -269,11 +357,12 @@ mod tests {
 
     #[test]
     fn words_are_those_of_qemu_img() {
-        for format in [Format::Raw, Format::Qcow2, Format::Vmdk] {
+        for format in Format::ALL {
             assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         }
+        assert_eq!("vhd".parse::<Format>().unwrap(), Format::Vpc);
         assert_eq!(
-            "vpc".parse::<Format>().unwrap_err().kind(),
+            "dmg".parse::<Format>().unwrap_err().kind(),
             ErrorKind::Unsupported
         );
         assert_eq!(

@@ -15,7 +15,7 @@ const CHUNK_LEN: usize = 1 << 20;
 /// Opens `vmdk` and compares all of it with `raw`, by large reads, by odd reads, by small reads from several threads,
 /// and by extents.
 pub(crate) fn assert_same(vmdk: &Path, raw: &Path) -> Reader {
-    let reader = Reader::open(FileRange::open(vmdk).unwrap()).unwrap();
+    let reader = Reader::open(FileRange::open(vmdk).unwrap(), image::Files::none()).unwrap();
     let raw_file = File::open(raw).unwrap();
     assert_eq!(
         reader.virtual_size(),

@@ -1,7 +1,7 @@
 //! Each way in which a file can be wrong ends in an error that says what was expected, what was found, and where;
 //! what can be read all the same is.
 
-use image::formats::vmdk::Reader;
+use image::formats::{OpenOptions, vmdk::Reader};
 use image::{BlockSource, ErrorKind, FileRange};
 
 use crate::builder::{GRAIN_LEN, Image, SECTOR, deflate, grain_content, hosted, stream, stream_of};
@@ -329,7 +329,7 @@ fn an_image_in_the_middle_of_a_file_is_read_in_place() {
         "a.ova: disk.vmdk",
     )
     .unwrap();
-    let source = image::formats::open_range(range, None).unwrap();
+    let source = image::formats::open_range(range, &OpenOptions::with_format(None)).unwrap();
     let mut buf = vec![0; GRAIN_LEN];
     source.read_at(&mut buf, 300 * GRAIN_LEN as u64).unwrap();
     assert!(buf == grain_content(300));

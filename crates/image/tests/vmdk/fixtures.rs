@@ -63,7 +63,7 @@ fn virtualbox_files_of_other_kinds_are_refused_by_name() {
         return;
     };
     let refusal = |path: &Path| {
-        let error = Reader::open(FileRange::open(path).unwrap()).unwrap_err();
+        let error = Reader::open(FileRange::open(path).unwrap(), image::Files::none()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         error.to_string()
     };

@@ -177,7 +177,8 @@ fn a_delta_is_refused_by_name() {
             "create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", delta,
         ],
     );
-    let error = image::formats::open(Path::new(delta), None).unwrap_err();
+    let error = image::formats::open(Path::new(delta), &image::formats::OpenOptions::default())
+        .unwrap_err();
     assert_eq!(error.kind(), image::ErrorKind::Unsupported);
     assert!(
         error.to_string().contains("delta disk (snapshot)"),
@@ -212,7 +213,8 @@ fn subformats_in_several_files_are_refused_by_name() {
                 "1M",
             ],
         );
-        let error = image::formats::open(&vmdk, None).unwrap_err();
+        let error = image::formats::open(&vmdk, &image::formats::OpenOptions::with_format(None))
+            .unwrap_err();
         assert_eq!(error.kind(), image::ErrorKind::Unsupported);
         assert!(
             error

@@ -75,12 +75,10 @@ pub(crate) fn open_bytes(bytes: &[u8]) -> Result<Reader> {
     use std::io::Write;
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    Reader::open(FileRange::part(
-        Arc::new(file),
-        0,
-        bytes.len() as u64,
-        "test.vmdk",
-    )?)
+    Reader::open(
+        FileRange::part(Arc::new(file), 0, bytes.len() as u64, "test.vmdk")?,
+        image::Files::none(),
+    )
 }
 
 /// Numbers that are the same on every run (xorshift64*).

@@ -68,6 +68,8 @@ pub(crate) fn parse(text: &str, fallback_name: &str) -> Result<Descriptor> {
         memory_bytes: platform::memory(&items, &mut warnings)?,
         vcpus,
         topology,
+        cpu: types::CpuModel::default(),
+        genid: None,
         firmware: system.firmware(&mut warnings),
         secure_boot: system.secure_boot(),
         tpm: system.tpm(&items),

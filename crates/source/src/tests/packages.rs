@@ -9,6 +9,7 @@ use types::CancelToken;
 
 use super::descriptor::Ovf;
 use crate::error::ErrorKind;
+use crate::open::SourceOptions;
 use crate::{Prepared, ova};
 
 /// Files of a package by name, in order.
@@ -71,7 +72,7 @@ fn write_folder(dir: &Path, files: &Files) -> PathBuf {
 fn prepare(files: &Files) -> (tempfile::TempDir, crate::Result<Prepared>) {
     let dir = tempfile::tempdir().unwrap();
     let path = write_ova(dir.path(), files);
-    let prepared = ova::prepare(&path);
+    let prepared = ova::prepare(&path, &SourceOptions::default());
     (dir, prepared)
 }
 
@@ -113,7 +114,7 @@ fn an_archive_a_folder_and_a_descriptor_give_the_same_machine() {
     let descriptor = folder.join("vm.ovf");
     let mut machines = Vec::new();
     for path in [&archive, &folder, &descriptor] {
-        let prepared = ova::prepare(path).unwrap();
+        let prepared = ova::prepare(path, &SourceOptions::default()).unwrap();
         assert!(prepared.warnings.is_empty(), "{:?}", prepared.warnings);
         assert_eq!(first_bytes(&prepared), b"ab");
         let mut machine = prepared.machine.clone();
@@ -122,7 +123,7 @@ fn an_archive_a_folder_and_a_descriptor_give_the_same_machine() {
         assert_eq!(verify_all(prepared).unwrap(), 2);
     }
     assert!(machines.windows(2).all(|pair| pair[0] == pair[1]));
-    let labels: Vec<_> = ova::prepare(&archive)
+    let labels: Vec<_> = ova::prepare(&archive, &SourceOptions::default())
         .unwrap()
         .machine
         .disks
@@ -184,12 +185,13 @@ fn two_descriptors_are_refused_by_their_names() {
     let mut files = files();
     files.push(("second.ovf".into(), b"<e/>".to_vec()));
     let folder = write_folder(dir.path(), &files);
-    let error = ova::prepare(&folder).unwrap_err();
+    let error = ova::prepare(&folder, &SourceOptions::default()).unwrap_err();
     assert!(
         error.to_string().contains("`second.ovf`, `vm.ovf`"),
         "{error}"
     );
-    ova::prepare(&folder.join("vm.ovf")).expect("the user named one of them");
+    ova::prepare(&folder.join("vm.ovf"), &SourceOptions::default())
+        .expect("the user named one of them");
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn a_truncated_archive_is_refused() {
     let path = write_ova(dir.path(), &files());
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 1024 - 500]).unwrap();
-    let error = ova::prepare(&path).unwrap_err();
+    let error = ova::prepare(&path, &SourceOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
     assert!(error.to_string().contains("`disk1.vmdk`"), "{error}");
 }
@@ -242,7 +244,7 @@ fn references_that_leave_the_package_are_refused() {
     std::fs::remove_file(folder.join("disk0.vmdk")).unwrap();
     symlink("../secret", folder.join("disk0.vmdk")).unwrap();
     for path in [folder.clone(), folder.join("vm.ovf")] {
-        let error = ova::prepare(&path).unwrap_err();
+        let error = ova::prepare(&path, &SourceOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     }
 }
@@ -312,9 +314,13 @@ fn a_manifest_of_another_name_counts_only_where_the_package_is_alone() {
     let mut files = signed(files());
     files.last_mut().unwrap().0 = "other.mf".into();
     let folder = write_folder(dir.path(), &files);
-    assert_eq!(verify_all(ova::prepare(&folder).unwrap()).unwrap(), 2);
     assert_eq!(
-        verify_all(ova::prepare(&folder.join("vm.ovf")).unwrap()).unwrap(),
+        verify_all(ova::prepare(&folder, &SourceOptions::default()).unwrap()).unwrap(),
+        2
+    );
+    assert_eq!(
+        verify_all(ova::prepare(&folder.join("vm.ovf"), &SourceOptions::default()).unwrap())
+            .unwrap(),
         0
     );
 }
@@ -363,15 +369,21 @@ fn what_is_no_package_is_refused() {
         (b"", "empty file"),
     ] {
         std::fs::write(&path, content).unwrap();
-        let error = ova::prepare(&path).unwrap_err().to_string();
+        let error = ova::prepare(&path, &SourceOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(part) && error.contains("x.ova"), "{error}");
     }
     assert_eq!(
-        ova::prepare(&dir.path().join("absent")).unwrap_err().kind(),
+        ova::prepare(&dir.path().join("absent"), &SourceOptions::default())
+            .unwrap_err()
+            .kind(),
         ErrorKind::Missing
     );
     assert_eq!(
-        ova::prepare(Path::new("/dev/null")).unwrap_err().kind(),
+        ova::prepare(Path::new("/dev/null"), &SourceOptions::default())
+            .unwrap_err()
+            .kind(),
         ErrorKind::Usage
     );
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::descriptor::{Ovf, disk_item, item};
 use super::fixtures;
+use crate::open::SourceOptions;
 use crate::{describe, ova};
 
 /// Lines that virt-v2v 2.2 does not have, or leaves empty because it does not read these from an OVF.
@@ -19,7 +20,9 @@ fn the_layout_is_virt_v2v_s() {
     let dir = tempfile::tempdir().unwrap();
     write_folder(dir.path(), &Ovf::vmware(), b"x");
     insta::assert_snapshot!(describe::machine(
-        &ova::prepare(dir.path()).unwrap().machine
+        &ova::prepare(dir.path(), &SourceOptions::default())
+            .unwrap()
+            .machine
     ));
 }
 

@@ -103,6 +103,8 @@ pub(crate) fn bios() -> Sample {
             memory_bytes: 1 << 30,
             vcpus: 2,
             topology: None,
+            cpu: types::CpuModel::default(),
+            genid: None,
             firmware: Some(Firmware::Bios),
             secure_boot: false,
             tpm: false,

@@ -1,12 +1,12 @@
 //! Reads a qcow2 image and its backing files as one disk.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::formats::raw::{check_read, host_run};
-use crate::{BlockSource, Extent, ExtentKind, FileRange, Result};
+use crate::formats::context::Context;
+use crate::formats::raw::check_read;
+use crate::{BlockSource, Error, Extent, ExtentKind, FileRange, Files, Result};
 
-use super::backing::{self, Chain, directory_of};
+use super::backing;
 use super::cache::Cache;
 use super::compressed::Decoders;
 use super::header::Header;
@@ -56,37 +56,40 @@ impl Shared {
 }
 
 impl Reader {
-    /// Opens the image in `range`. If the range is a whole file, labelled with its path, backing files are looked
-    /// for beside it; otherwise an image that has one is refused.
-    pub fn open(range: FileRange) -> Result<Self> {
-        let directory = directory_of(&range);
-        Self::open_with(range, directory.as_deref())
+    /// Opens the image in `range`; backing files are looked for among `files`.
+    pub fn open(range: FileRange, files: Files) -> Result<Self> {
+        Self::open_in(range, &mut Context::new(files, None))
     }
 
-    /// Opens the image in `range`; backing files are looked for in `directory`.
-    pub fn open_with(range: FileRange, directory: Option<&Path>) -> Result<Self> {
-        Self::open_layer(range, directory, &mut Chain::default(), &Shared::new())
+    /// Opens the image as the next of a chain.
+    pub(in crate::formats) fn open_in(range: FileRange, context: &mut Context) -> Result<Self> {
+        if let Some(name) = context.take_snapshot() {
+            return Err(
+                Error::unsupported(format!("the snapshot {name:?} is not read yet"))
+                    .in_file(range.label()),
+            );
+        }
+        Self::open_layer(range, context, &Shared::new())
     }
 
     /// Opens one image of a chain, and with it all below.
     pub(super) fn open_layer(
         range: FileRange,
-        directory: Option<&Path>,
-        chain: &mut Chain,
+        context: &mut Context,
         shared: &Shared,
     ) -> Result<Self> {
-        let layer = chain.enter(&range)?;
+        let layer = u32::try_from(context.enter(&range)?).unwrap_or(u32::MAX);
         let label = range.label().to_owned();
         let in_file = |e: crate::Error| e.in_file(&label);
         let header = Header::read(&range).map_err(in_file)?;
         let map = Map::open(range.clone(), &header, Arc::clone(&shared.slices), layer)
             .map_err(in_file)?;
         let backing = match &header.backing {
-            Some(name) => Some(backing::open(&label, name, directory, chain, shared)?),
+            Some(name) => Some(backing::open(&range, name, context, shared)?),
             None => None,
         };
         Ok(Self {
-            sparse: is_sparse(&range),
+            sparse: range.is_sparse(),
             range,
             map,
             cluster_size: header.geometry.cluster_size(),
@@ -224,7 +227,7 @@ impl BlockSource for Reader {
         match first {
             Mapping::Unallocated => self.backing_extent(offset, len),
             Mapping::Data { host } if self.sparse => {
-                let (data, len) = host_run(&self.range, host, len);
+                let (data, len) = self.range.run_at(host, len);
                 Ok(Extent {
                     offset,
                     len,
@@ -246,14 +249,4 @@ fn kind_of(mapping: Mapping) -> ExtentKind {
         Mapping::Zero => ExtentKind::Zero,
         Mapping::Data { .. } | Mapping::Compressed { .. } => ExtentKind::Data,
     }
-}
-
-/// True when the file occupies fewer blocks than its length: only then is it worth asking for holes.
-fn is_sparse(range: &FileRange) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    range
-        .file()
-        .0
-        .metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.blocks().saturating_mul(512) < meta.len())
 }

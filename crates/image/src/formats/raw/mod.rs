@@ -1,12 +1,10 @@
 //! Raw images: byte n of the file is byte n of the disk. Holes of a sparse file are read as extents of zeroes,
 //! and written by leaving out what is zero.
 
-mod holes;
 mod output;
 mod reader;
 mod writer;
 
-pub(super) use holes::host_run;
 pub(super) use output::{OutputFile, check_write};
 pub use reader::Reader;
 pub(super) use reader::check_read;

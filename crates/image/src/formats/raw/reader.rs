@@ -2,8 +2,6 @@
 
 use crate::{BlockSource, Error, ErrorKind, Extent, ExtentKind, FileRange, Result};
 
-use super::host_run;
-
 /// Sectors are 512 bytes; a file that ends within one reads as if zeroes completed it.
 const SECTOR: u64 = 512;
 
@@ -58,7 +56,9 @@ impl BlockSource for Reader {
     }
 
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
-        let (data, len) = host_run(&self.range, offset, max_len.min(self.virtual_size - offset));
+        let (data, len) = self
+            .range
+            .run_at(offset, max_len.min(self.virtual_size - offset));
         let kind = if data {
             ExtentKind::Data
         } else {

@@ -4,7 +4,8 @@ use super::descriptor::{Descriptor, SIGNATURE};
 use super::geometry::SECTOR;
 use super::header::{Header, MAGIC};
 use super::sparse::SparseExtent;
-use crate::{BlockSource, Error, ErrorKind, Extent, FileRange, Result};
+use crate::formats::context::Context;
+use crate::{BlockSource, Error, ErrorKind, Extent, FileRange, Files, Result};
 
 /// `COWD`: a sparse extent of ESX Server and GSX (VDF 1.1, ESX Server Sparse Extents).
 const COWD_MAGIC: &[u8] = b"COWD";
@@ -51,7 +52,14 @@ pub struct Reader {
 
 impl Reader {
     /// Opens the image. Reads the header, the descriptor and the grain directory; tables are read when wanted.
-    pub fn open(range: FileRange) -> Result<Self> {
+    /// Files that the image names are looked for among `files`.
+    pub fn open(range: FileRange, files: Files) -> Result<Self> {
+        Self::open_in(range, &mut Context::new(files, None))
+    }
+
+    /// Opens the image as the next of a chain.
+    pub(in crate::formats) fn open_in(range: FileRange, context: &mut Context) -> Result<Self> {
+        context.enter(&range)?;
         let label = range.label().to_owned();
         Self::open_inner(range).map_err(|e| e.in_file(label))
     }

@@ -1,0 +1,5 @@
+//! Parallels' expanding disk image (HDD).
+
+mod reader;
+
+pub use reader::Reader;

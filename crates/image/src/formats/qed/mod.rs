@@ -1,0 +1,5 @@
+//! QED, QEMU's enhanced disk format.
+
+mod reader;
+
+pub use reader::Reader;

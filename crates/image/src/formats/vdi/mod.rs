@@ -1,0 +1,5 @@
+//! VDI, VirtualBox's disk image.
+
+mod reader;
+
+pub use reader::Reader;
