@@ -221,17 +221,14 @@ impl Folder {
 impl Neighbours for Folder {
     fn open(&self, child: &str, name: &Path) -> Result<Option<FileRange>> {
         let path = folder_of(Path::new(child)).join(name);
-        if self.anywhere || self.holds(&path) {
-            return self.at(&path);
+        if (self.anywhere || self.holds(&path))
+            && let Some(found) = self.at(&path)?
+        {
+            return Ok(Some(found));
         }
-        if self.below {
-            // The child may be named by another path than below the base.
-            let path = self.base.join(name);
-            return if self.holds(&path) {
-                self.at(&path)
-            } else {
-                Ok(None)
-            };
+        let path = self.base.join(name);
+        if self.below && self.holds(&path) {
+            return self.at(&path);
         }
         Ok(None)
     }
