@@ -23,6 +23,8 @@ pub struct Measured {
     pub elapsed: Duration,
     /// Peak resident memory of the process itself, in bytes.
     pub peak_rss_bytes: u64,
+    /// Time on processors, in user and kernel mode, as last seen before the end.
+    pub cpu: Duration,
     /// What it wrote on stdout.
     pub stdout: String,
 }
@@ -37,8 +39,8 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
     let mut child = cmd.spawn().with_context(|| format!("starting {shown}"))?;
     let out = child.stdout.take().map(collect);
     let err = child.stderr.take().map(collect);
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak_rss_bytes = 0;
+    let proc = format!("/proc/{}", child.id());
+    let (mut peak_rss_bytes, mut cpu) = (0, Duration::ZERO);
     let status: ExitStatus = loop {
         if let Some(status) = child
             .try_wait()
@@ -47,11 +49,15 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
             break status;
         }
         // A process that is just ending has no VmHWM any more.
-        let seen = fs::read_to_string(&status_file)
-            .ok()
-            .as_deref()
-            .and_then(high_water_mark);
-        peak_rss_bytes = peak_rss_bytes.max(seen.unwrap_or(0));
+        let seen = |file: &str| fs::read_to_string(format!("{proc}/{file}")).ok();
+        let peak = seen("status").as_deref().and_then(high_water_mark);
+        peak_rss_bytes = peak_rss_bytes.max(peak.unwrap_or(0));
+        cpu = cpu.max(
+            seen("stat")
+                .as_deref()
+                .and_then(processor_time)
+                .unwrap_or_default(),
+        );
         thread::sleep(LOOK_EVERY);
     };
     let elapsed = begin.elapsed();
@@ -71,6 +77,7 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
     Ok(Measured {
         elapsed,
         peak_rss_bytes,
+        cpu,
         stdout,
     })
 }
@@ -97,6 +104,15 @@ fn high_water_mark(status: &str) -> Option<u64> {
         .map(|kib| kib * 1024)
 }
 
+/// Fields 14 and 15 of proc_pid_stat(5), `utime` and `stime`, which follow the name in parentheses. Linux counts
+/// them in hundredths of a second on every architecture that v2v runs on (`sysconf(_SC_CLK_TCK)`).
+fn processor_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let mut ticks = || times.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +129,9 @@ mod tests {
             "{}",
             run.peak_rss_bytes
         );
+        assert!(run.cpu <= 2 * run.elapsed);
+        let stat = "12 (a) b) R 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 1 0";
+        assert_eq!(processor_time(stat), Some(Duration::from_secs(2)));
         assert!(measure(&mut Command::new("false")).is_err());
         assert_eq!(
             high_water_mark("VmPeak:\t1 kB\nVmHWM:\t    12 kB\n"),
