@@ -92,17 +92,27 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Test,
         "xmllint, which virt-xml-validate calls",
     ),
-    ("virt-v2v", Group::Bench, "the program that we compare with"),
+    (
+        "virt-v2v",
+        Group::Test,
+        "its --print-source is compared with ours",
+    ),
     (
         "nbdkit",
-        Group::Bench,
-        "virt-v2v's -o local stops without it",
+        Group::Test,
+        "an NBD server to read from; virt-v2v's -o local stops without it",
     ),
     (
         "libnbd-bin",
         Group::Bench,
         "nbdcopy, with which virt-v2v copies",
     ),
+    (
+        "openssh-sftp-server",
+        Group::Test,
+        "an ESXi host's other end of -it ssh",
+    ),
+    ("zip", Group::Test, "zipped OVAs"),
 ];
 
 /// QEMU's packages, which must be of one version.
