@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::formats::{qcow2, raw};
+use crate::formats::{qcow2, raw, vhdx};
 use crate::{BlockSink, Error, ErrorKind, Preallocation, Result};
 
 /// A format that can be written (`-of`, `v2v image convert -O`).
@@ -83,15 +83,21 @@ pub enum WriteOptions {
     Raw(Preallocation),
     /// qcow2.
     Qcow2(qcow2::Options),
+    /// VHDX.
+    Vhdx(vhdx::Options),
 }
 
 impl WriteOptions {
     /// The defaults of a format, with what `-c` and `-o KEY=VALUE` say. A key that the format does not have, and a
     /// value that it does not take, is an error of kind [`Usage`](ErrorKind::Usage) that names both.
     pub fn parse(format: OutputFormat, compress: bool, pairs: &[(String, String)]) -> Result<Self> {
+        if format == OutputFormat::Vhdx && !compress {
+            return vhdx::Options::parse(pairs).map(Self::Vhdx);
+        }
         let options = match format {
             OutputFormat::Raw => Self::Raw(Preallocation::Sparse),
             OutputFormat::Qcow2 => Self::Qcow2(qcow2::Options::default()),
+            OutputFormat::Vhdx => Self::Vhdx(vhdx::Options::default()),
             other => {
                 return Err(Error::unsupported(format!(
                     "disk format {other} is not written yet"
@@ -125,6 +131,9 @@ pub fn create_with(
         WriteOptions::Qcow2(options) => {
             Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
         }
+        WriteOptions::Vhdx(options) => {
+            Box::new(vhdx::Writer::create(path, virtual_size, *options)?)
+        }
     })
 }
 
@@ -139,6 +148,7 @@ pub fn create(
     match &mut options {
         WriteOptions::Raw(chosen) => *chosen = preallocation,
         WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        WriteOptions::Vhdx(options) => options.preallocation = preallocation,
     }
     create_with(path, virtual_size, &options)
 }
