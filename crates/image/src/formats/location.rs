@@ -64,6 +64,14 @@ pub fn open_chain(location: impl AsRef<OsStr>, options: &OpenOptions) -> Result<
             .files
             .get_or_insert_with(|| Files::beside(Path::new(location)));
     }
-    let (source, labels) = open_labelled(open_bytes(location)?, &options)?;
+    let (source, mut labels) = open_labelled(open_bytes(location)?, &options)?;
+    // What lies beside a bare file name is a bare file name too.
+    if !location.as_encoded_bytes().contains(&b'/') {
+        for label in &mut labels {
+            if let Some(bare) = label.strip_prefix("./") {
+                *label = bare.to_owned();
+            }
+        }
+    }
     Ok(Chain { source, labels })
 }

@@ -15,6 +15,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -204,10 +205,8 @@ impl<'a> Image<'a> {
                 return refuse("bitmaps or other autoclear features");
             }
         }
-        if source
-            .parent()
-            .is_some_and(|parent| parent.virtual_size() > header.virtual_size)
-        {
+        let hides = |parent: Arc<dyn BlockSource>| parent.virtual_size() > header.virtual_size;
+        if source.parent().map_or(header.backing.is_some(), hides) {
             return refuse("a backing file that is longer than the disk");
         }
         self.check_behind(header)
