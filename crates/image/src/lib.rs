@@ -8,22 +8,32 @@
 //! ```
 
 mod bytes;
+mod check;
+mod compare;
 pub mod copy;
+mod delta;
 mod error;
 pub mod formats;
+pub mod in_place;
 mod info;
+mod map;
 pub mod nbd;
 mod neighbours;
 mod overlay;
 mod sink;
 mod source;
+mod workers;
 mod zero;
 
 pub use bytes::{ByteStore, FileId, FileRange};
+pub use check::{DataCheck, check_data};
+pub use compare::{CompareOptions, Comparison, Difference, compare};
+pub use delta::copy_delta;
 pub use error::{Error, ErrorKind, Result};
 pub use info::{Fact, Finding, FindingKind, ImageInfo, MAX_FINDINGS, MetadataCheck, Snapshot};
+pub use map::map;
 pub use neighbours::{Files, Neighbours, Reference};
 pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
-pub use source::{BlockSource, Extent, ExtentKind, extents};
+pub use source::{BlockSource, Extent, ExtentKind, Stored, extents};
 pub use zero::{data_runs, is_zero};

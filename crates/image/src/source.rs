@@ -30,6 +30,17 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
     /// caller's promise; the result is clipped to the end of the disk.
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent>;
 
+    /// The same, and where the bytes are stored, for `v2v image map`. A format that does not say has no more than
+    /// its extents.
+    fn stored_at(&self, offset: u64, max_len: u64) -> Result<Stored> {
+        Ok(Stored {
+            extent: self.extent_at(offset, max_len)?,
+            depth: self.parent().is_none().then_some(0),
+            host: None,
+            compressed: None,
+        })
+    }
+
     /// Bytes in which reads are cheapest: whole grains, clusters or blocks. A power of two.
     fn read_granularity(&self) -> u64 {
         64 * 1024
@@ -62,6 +73,19 @@ pub struct Extent {
     pub len: u64,
     /// What is there.
     pub kind: ExtentKind,
+}
+
+/// An extent and where it is stored; `None` where that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The bytes of the disk.
+    pub extent: Extent,
+    /// Which image of the chain decides over them: 0 is this one, 1 its parent.
+    pub depth: Option<u32>,
+    /// Byte offset in that image's file where they lie as they are.
+    pub host: Option<u64>,
+    /// They lie there compressed.
+    pub compressed: Option<bool>,
 }
 
 /// What an extent holds.

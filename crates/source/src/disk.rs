@@ -1,8 +1,10 @@
-//! Bare disk files (`-i disk`): a machine is made up around them, as virt-v2v does it.
+//! Bare disk files and NBD exports (`-i disk`): a machine is made up around them, as virt-v2v does it. Each is opened
+//! by its own content, so their formats may differ.
 
 use std::path::{Path, PathBuf};
 
-use image::{FileRange, Files};
+use image::Files;
+use image::formats::{is_uri, open_bytes};
 use types::{Disk, DiskBus, Hypervisor, Machine, Nic, NicNetwork};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -26,13 +28,9 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
     let mut disks = Vec::new();
     let mut ranges = Vec::new();
     for (unit, path) in (0u32..).zip(paths) {
-        let meta =
-            std::fs::metadata(path).map_err(|e| Error::io("opening", e).in_file(path.display()))?;
-        if meta.is_dir() {
-            return Err(
-                Error::new(ErrorKind::Usage, "expected a disk file, found a folder")
-                    .in_file(path.display()),
-            );
+        let is_uri = is_uri(path.as_os_str());
+        if !is_uri {
+            refuse_folder(path)?;
         }
         let label = path.display().to_string();
         disks.push(Disk {
@@ -44,11 +42,12 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
             serial: None,
         });
         ranges.push(PreparedDisk {
-            range: FileRange::open(path)?,
+            range: open_bytes(path)?,
             capacity: None,
             format: None,
             files: match &options.base_dir {
                 Some(base) => Files::below(base),
+                None if is_uri => Files::none(),
                 None => Files::beside(path),
             },
         });
@@ -88,8 +87,25 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
     })
 }
 
-/// Name of the file without its extension.
+fn refuse_folder(path: &Path) -> Result<()> {
+    let meta =
+        std::fs::metadata(path).map_err(|e| Error::io("opening", e).in_file(path.display()))?;
+    if meta.is_dir() {
+        return Err(
+            Error::new(ErrorKind::Usage, "expected a disk file, found a folder")
+                .in_file(path.display()),
+        );
+    }
+    Ok(())
+}
+
+/// Name of the file without its extension, or of the export.
 fn name_of(path: &Path) -> Result<String> {
+    if is_uri(path.as_os_str()) {
+        let uri: image::nbd::client::Uri = path.to_string_lossy().parse()?;
+        let name = uri.export.trim_matches('/').replace('/', "-");
+        return Ok(if name.is_empty() { "nbd".into() } else { name });
+    }
     let stem = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());

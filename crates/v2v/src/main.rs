@@ -12,10 +12,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use types::CancelToken;
 
 use crate::cli::Cli;
+use crate::image_cmd::Failure;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
@@ -23,24 +24,22 @@ fn main() -> ExitCode {
     let result = if args.first().is_some_and(|first| first == "image") {
         run_image(args)
     } else {
-        run_conversion(args)
+        run_conversion(args).map(|()| 0).map_err(Failure::from)
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "v2v: error: {}", one_line(&error));
-            ExitCode::FAILURE
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            let line = one_line(&failure.error);
+            let _ = writeln!(io::stderr(), "v2v: error: {line}");
+            ExitCode::from(failure.status)
         }
     }
 }
 
-fn run_image(args: Vec<OsString>) -> Result<()> {
-    let cli = image_cmd::ImageCli::parse_from(
-        std::iter::once("v2v image".into()).chain(args.into_iter().skip(1)),
-    );
+fn run_image(args: Vec<OsString>) -> Result<u8, Failure> {
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
-    image_cmd::run(&cli, &cancel)
+    image_cmd::run(args.into_iter().skip(1), &cancel)
 }
 
 fn run_conversion(args: Vec<OsString>) -> Result<()> {

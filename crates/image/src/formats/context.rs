@@ -18,6 +18,7 @@ pub(in crate::formats) struct Context {
     snapshot: Option<String>,
     depth: usize,
     seen: Vec<(FileId, u64)>,
+    labels: Vec<String>,
 }
 
 impl Context {
@@ -28,6 +29,7 @@ impl Context {
             snapshot,
             depth: 0,
             seen: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
@@ -48,7 +50,13 @@ impl Context {
             .in_file(range.label()));
         }
         self.depth += 1;
+        self.labels.push(range.label().to_owned());
         Ok(self.depth - 1)
+    }
+
+    /// Labels of the images entered so far, the first image first.
+    pub(in crate::formats) fn into_labels(self) -> Vec<String> {
+        self.labels
     }
 
     /// The snapshot that is wanted, to be asked by the first image of the chain only; formats without internal

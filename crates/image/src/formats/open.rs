@@ -65,9 +65,18 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Arc<dyn BlockSource>> 
 
 /// Opens an image in bytes from anywhere, such as a member of an archive.
 pub fn open_range(range: FileRange, options: &OpenOptions) -> Result<Arc<dyn BlockSource>> {
+    open_labelled(range, options).map(|(source, _)| source)
+}
+
+/// The same, and the labels of the images of the chain, as they were entered.
+pub(in crate::formats) fn open_labelled(
+    range: FileRange,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn BlockSource>, Vec<String>)> {
     let files = options.files.clone().unwrap_or_default();
     let mut context = Context::new(files, options.snapshot.clone());
-    open_in(range, options.format, &mut context)
+    let source = open_in(range, options.format, &mut context)?;
+    Ok((source, context.into_labels()))
 }
 
 /// Opens the next image of a chain.

@@ -1,4 +1,4 @@
-//! An NBD server for overlays, on a unix socket: how the appliance gets its disks.
+//! An NBD server for overlays, on a unix socket: how the appliance gets its disks; and a [`client`].
 //!
 //! Fixed newstyle negotiation, writable exports, TRIM, WRITE_ZEROES, FLUSH, FUA, several connections to one export.
 //! The protocol is doc/proto.md of the NBD project; sections are named where they are used.
@@ -11,6 +11,7 @@
 //! accept ──> handshake ──> transmission ──> end
 //! ```
 
+pub mod client;
 mod handshake;
 mod proto;
 mod reply;

@@ -24,10 +24,12 @@ mod header;
 mod map;
 mod reader;
 mod refcount;
+mod resize;
 mod tables;
 mod writer;
 
 pub use reader::Reader;
+pub(in crate::formats) use resize::grow;
 pub use writer::{Options, Writer};
 
 /// This program runs on 64-bit hosts, so every length that fits a file fits memory's arithmetic.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::formats::context::Context;
 use crate::formats::raw::check_read;
-use crate::{BlockSource, Error, Extent, ExtentKind, FileRange, Files, Result};
+use crate::{BlockSource, Error, Extent, ExtentKind, FileRange, Files, Result, Stored};
 
 use super::backing;
 use super::cache::Cache;
@@ -236,6 +236,52 @@ impl BlockSource for Reader {
             }
             _ => Ok(Extent { offset, len, kind }),
         }
+    }
+
+    fn stored_at(&self, offset: u64, max_len: u64) -> Result<Stored> {
+        let in_file = |e: crate::Error| e.in_file(self.range.label());
+        let max_len = max_len.min(self.virtual_size - offset);
+        let (mapping, len) = self
+            .run(&mut self.map.cursor(), offset, max_len)
+            .map_err(in_file)?;
+        let (kind, len, host) = match (mapping, &self.backing) {
+            (Mapping::Unallocated, Some(backing)) if offset < backing.virtual_size() => {
+                let below = backing.stored_at(offset, len)?;
+                return Ok(Stored {
+                    depth: below.depth.map(|depth| depth + 1),
+                    ..below
+                });
+            }
+            // The backing file that is too short stands for zeroes: qcow2 "Cluster mapping".
+            (Mapping::Unallocated, Some(_)) => {
+                return Ok(Stored {
+                    extent: Extent {
+                        offset,
+                        len,
+                        kind: ExtentKind::Zero,
+                    },
+                    depth: Some(1),
+                    host: None,
+                    compressed: Some(false),
+                });
+            }
+            (Mapping::Data { host }, _) => {
+                let (data, len) = self.range.run_at(host, len);
+                let kind = if data {
+                    ExtentKind::Data
+                } else {
+                    ExtentKind::Zero
+                };
+                (kind, len, Some(host))
+            }
+            (other, _) => (kind_of(other), len, None),
+        };
+        Ok(Stored {
+            extent: Extent { offset, len, kind },
+            depth: Some(0),
+            host,
+            compressed: Some(matches!(mapping, Mapping::Compressed { .. })),
+        })
     }
 
     fn read_granularity(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Reads a raw image. Every file is a valid one; nothing is refused.
 
-use crate::{BlockSource, Error, ErrorKind, Extent, ExtentKind, FileRange, Result};
+use crate::{BlockSource, Error, ErrorKind, Extent, ExtentKind, FileRange, Result, Stored};
 
 /// Sectors are 512 bytes; a file that ends within one reads as if zeroes completed it.
 const SECTOR: u64 = 512;
@@ -65,6 +65,15 @@ impl BlockSource for Reader {
             ExtentKind::Zero
         };
         Ok(Extent { offset, len, kind })
+    }
+
+    fn stored_at(&self, offset: u64, max_len: u64) -> Result<Stored> {
+        Ok(Stored {
+            extent: self.extent_at(offset, max_len)?,
+            depth: Some(0),
+            host: Some(offset),
+            compressed: Some(false),
+        })
     }
 }
 
