@@ -14,6 +14,8 @@ mod describe;
 mod disk;
 mod error;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod href;
 mod hyperv;
 mod ids;

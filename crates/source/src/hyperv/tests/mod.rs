@@ -4,4 +4,5 @@ mod builder;
 mod mutation;
 mod prepare;
 pub(crate) mod sample;
+mod seeds;
 mod vmcx;

@@ -57,7 +57,7 @@ fn the_layout_of_the_file_does_not_matter() {
             ..plain.clone()
         },
         Layout {
-            big: 0,
+            big: 1,
             ..plain.clone()
         },
         Layout {
