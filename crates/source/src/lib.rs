@@ -9,12 +9,16 @@
 //! Nothing is unpacked or copied: a disk in an archive is a byte range of the archive. Sources are only ever read.
 
 mod archive;
+mod below;
 mod describe;
 mod disk;
 mod error;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod href;
 mod hyperv;
+mod ids;
 mod libvirt;
 mod manifest;
 mod open;
@@ -25,6 +29,7 @@ mod sniff;
 mod text;
 mod vbox;
 mod vmx;
+mod xmldoc;
 
 pub use describe::describe;
 pub use error::{Error, ErrorKind, Result};

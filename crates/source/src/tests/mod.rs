@@ -1,6 +1,6 @@
 //! Whole packages: made here, made by VirtualBox, and VMware's collection of descriptors.
 
 pub(crate) mod descriptor;
-mod fixtures;
+pub(crate) mod fixtures;
 mod packages;
 mod print_source;

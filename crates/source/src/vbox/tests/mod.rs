@@ -1,0 +1,4 @@
+//! Settings that VirtualBox 7.2 wrote, and settings made here.
+
+mod fixtures;
+mod made;
