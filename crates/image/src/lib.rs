@@ -22,7 +22,7 @@ mod zero;
 pub use bytes::{ByteStore, FileId, FileRange};
 pub use error::{Error, ErrorKind, Result};
 pub use info::{Fact, Finding, FindingKind, ImageInfo, MAX_FINDINGS, MetadataCheck, Snapshot};
-pub use neighbours::{Files, Neighbours, Reference};
+pub use neighbours::{Files, MAX_LISTED, Neighbours, Reference};
 pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
 pub use source::{BlockSource, Extent, ExtentKind, extents};

@@ -1,5 +1,6 @@
 //! What the images of one chain share while they are opened: where their files may be, and which were seen.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Format, open};
@@ -79,6 +80,12 @@ impl Context {
         self.files.find(child.label(), reference)
     }
 
+    /// Names of files that may be parents of `child`, for formats that do not write the parent's name. Each can be
+    /// given to [`Context::find`].
+    pub(in crate::formats) fn list(&self, child: &FileRange) -> Result<Vec<PathBuf>> {
+        self.files.list(child.label())
+    }
+
     /// Opens an image that was found as the next of the chain.
     pub(in crate::formats) fn open_next(
         &mut self,
@@ -94,7 +101,6 @@ impl Context {
 #[derive(Clone, Debug)]
 pub(in crate::formats) struct Parent(Arc<dyn BlockSource>);
 
-#[expect(dead_code, reason = "until the differencing formats use it")]
 impl Parent {
     /// Wraps an open parent.
     pub(in crate::formats) fn new(source: Arc<dyn BlockSource>) -> Self {

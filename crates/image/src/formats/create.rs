@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::formats::{qcow2, raw};
+use crate::formats::{qcow2, raw, vhd};
 use crate::{BlockSink, Error, ErrorKind, Preallocation, Result};
 
 /// A format that can be written (`-of`, `v2v image convert -O`).
@@ -83,6 +83,8 @@ pub enum WriteOptions {
     Raw(Preallocation),
     /// qcow2.
     Qcow2(qcow2::Options),
+    /// VHD.
+    Vpc(vhd::Options),
 }
 
 impl WriteOptions {
@@ -92,6 +94,16 @@ impl WriteOptions {
         let options = match format {
             OutputFormat::Raw => Self::Raw(Preallocation::Sparse),
             OutputFormat::Qcow2 => Self::Qcow2(qcow2::Options::default()),
+            OutputFormat::Vpc => {
+                let mut options = vhd::Options::default();
+                for (key, value) in pairs {
+                    options.set(key, value)?;
+                }
+                if !compress {
+                    return Ok(Self::Vpc(options));
+                }
+                Self::Vpc(options)
+            }
             other => {
                 return Err(Error::unsupported(format!(
                     "disk format {other} is not written yet"
@@ -125,6 +137,7 @@ pub fn create_with(
         WriteOptions::Qcow2(options) => {
             Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
         }
+        WriteOptions::Vpc(options) => Box::new(vhd::Writer::create(path, virtual_size, *options)?),
     })
 }
 
@@ -139,6 +152,7 @@ pub fn create(
     match &mut options {
         WriteOptions::Raw(chosen) => *chosen = preallocation,
         WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        WriteOptions::Vpc(options) => options.preallocate(preallocation),
     }
     create_with(path, virtual_size, &options)
 }
