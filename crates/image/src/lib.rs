@@ -32,7 +32,7 @@ pub use delta::copy_delta;
 pub use error::{Error, ErrorKind, Result};
 pub use info::{Fact, Finding, FindingKind, ImageInfo, MAX_FINDINGS, MetadataCheck, Snapshot};
 pub use map::map;
-pub use neighbours::{Files, Neighbours, Reference};
+pub use neighbours::{Files, MAX_LISTED, Neighbours, Reference};
 pub use overlay::{Overlay, OverlayStats};
 pub use sink::{BlockSink, Preallocation, SinkStats};
 pub use source::{BlockSource, Extent, ExtentKind, Stored, extents};

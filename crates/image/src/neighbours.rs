@@ -21,7 +21,21 @@ pub trait Neighbours: Send + Sync + fmt::Debug {
         let _ = (child, name);
         Ok(None)
     }
+
+    /// Names that [`open`](Self::open) takes: every file that could belong to the image labelled `child`, at most
+    /// [`MAX_LISTED`]. For images that identify their parent by its content only. None by default.
+    fn list(&self, child: &str) -> Result<Vec<PathBuf>> {
+        let _ = child;
+        Ok(Vec::new())
+    }
 }
+
+/// Most names that [`Neighbours::list`] returns. A folder of one machine has dozens of files; a user who allows a
+/// large tree gets no endless search.
+pub const MAX_LISTED: usize = 10_000;
+/// Depth of the folders below an allowed one that are listed: VirtualBox puts snapshots one folder below a machine,
+/// machines two or three below the user's.
+const MAX_LISTED_DEPTH: usize = 5;
 
 /// How the name of another file is written in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +121,38 @@ impl Files {
             .in_file(child)
         })
     }
+
+    /// Names of the files that may belong to the image labelled `child`, sorted; each may be given to
+    /// [`find`](Self::find) as a [`Reference::Host`].
+    pub fn list(&self, child: &str) -> Result<Vec<PathBuf>> {
+        match &self.0 {
+            Some(place) => Ok(sorted(place.list(child)?)),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Adds the files of `folder` to `names`, each by its path from there behind `prefix`. Links to folders are not
+/// followed, so there is no endless way.
+fn list_folder(folder: &Path, prefix: &Path, depth: usize, names: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = |e| Error::io("listing the folder", e).in_path(folder);
+    let mut folders = Vec::new();
+    for entry in folder.read_dir().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = prefix.join(entry.file_name());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => folders.push((entry.path(), name)),
+            Ok(_) if names.len() < MAX_LISTED => names.push(name),
+            _ => {}
+        }
+    }
+    for (path, name) in folders {
+        if depth > 0 && names.len() < MAX_LISTED {
+            // A folder that may not be read has nothing for us.
+            let _ = list_folder(&path, &name, depth - 1, names);
+        }
+    }
+    Ok(())
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -114,6 +160,14 @@ fn folder_of(path: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// The names that the place lists, in one order everywhere.
+fn sorted(mut names: Vec<PathBuf>) -> Vec<PathBuf> {
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(MAX_LISTED);
+    names
 }
 
 /// The file that a path of this host means.
@@ -233,6 +287,18 @@ impl Neighbours for Folder {
         Ok(None)
     }
 
+    fn list(&self, child: &str) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        let beside = folder_of(Path::new(child));
+        if self.anywhere || self.holds(Path::new(child)) {
+            list_folder(&beside, Path::new(""), 0, &mut names)?;
+        }
+        if self.below {
+            list_folder(&self.base, Path::new(""), MAX_LISTED_DEPTH, &mut names)?;
+        }
+        Ok(names)
+    }
+
     fn open_anywhere(&self, child: &str, name: &Path) -> Result<Option<FileRange>> {
         let path = folder_of(Path::new(child)).join(name);
         let climbs = name.components().any(|part| part == Component::ParentDir);
@@ -316,6 +382,30 @@ mod tests {
         );
         let all = Files::anywhere(&dir.path().join("here/child"));
         assert!(host(&all, dir.path(), "/etc/passwd").is_ok());
+    }
+
+    #[test]
+    fn listed_names_can_be_opened() {
+        let dir = tree();
+        let child = dir.path().join("here/child");
+        let label = child.to_str().unwrap();
+        let names = |files: &Files| files.list(label).unwrap();
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(names(&Files::beside(&child)), paths(&["base", "child"]));
+        let below = Files::below(dir.path());
+        let expected = [
+            "base",
+            "child",
+            "here/base",
+            "here/child",
+            "here/sub/deep",
+            "other/far",
+        ];
+        assert_eq!(names(&below), paths(&expected));
+        for name in names(&below) {
+            assert!(below.find(label, Reference::Host(name.as_os_str())).is_ok());
+        }
+        assert!(names(&Files::none()).is_empty());
     }
 
     #[test]

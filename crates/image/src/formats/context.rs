@@ -1,5 +1,6 @@
 //! What the images of one chain share while they are opened: where their files may be, and which were seen.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Format, open};
@@ -85,6 +86,12 @@ impl Context {
         reference: Reference<'_>,
     ) -> Result<FileRange> {
         self.files.find(child.label(), reference)
+    }
+
+    /// Names of files that may be parents of `child`, for formats that do not write the parent's name. Each can be
+    /// given to [`Context::find`].
+    pub(in crate::formats) fn list(&self, child: &FileRange) -> Result<Vec<PathBuf>> {
+        self.files.list(child.label())
     }
 
     /// Opens an image that was found as the next of the chain.

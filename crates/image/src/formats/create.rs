@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::formats::{qcow2, raw, vhdx};
+use crate::formats::{qcow2, raw, vhd, vhdx};
 use crate::{BlockSink, Error, ErrorKind, Preallocation, Result};
 
 /// A format that can be written (`-of`, `v2v image convert -O`).
@@ -83,6 +83,8 @@ pub enum WriteOptions {
     Raw(Preallocation),
     /// qcow2.
     Qcow2(qcow2::Options),
+    /// VHD.
+    Vpc(vhd::Options),
     /// VHDX.
     Vhdx(vhdx::Options),
 }
@@ -91,46 +93,52 @@ impl WriteOptions {
     /// The defaults of a format, with what `-c` and `-o KEY=VALUE` say. A key that the format does not have, and a
     /// value that it does not take, is an error of kind [`Usage`](ErrorKind::Usage) that names both.
     pub fn parse(format: OutputFormat, compress: bool, pairs: &[(String, String)]) -> Result<Self> {
-        if format == OutputFormat::Vhdx && !compress {
-            return vhdx::Options::parse(pairs).map(Self::Vhdx);
-        }
-        let options = match format {
-            OutputFormat::Raw => Self::Raw(Preallocation::Sparse),
-            OutputFormat::Qcow2 => Self::Qcow2(qcow2::Options::default()),
-            OutputFormat::Vhdx => Self::Vhdx(vhdx::Options::default()),
-            other => {
-                return Err(Error::unsupported(format!(
-                    "disk format {other} is not written yet"
-                )));
-            }
-        };
-        if compress {
-            return Err(Error::unsupported("compressed output is not written yet"));
-        }
-        match pairs {
-            [] => Ok(options),
-            [(key, _), ..] => Err(Error::new(
+        // A streamOptimized VMDK is always compressed.
+        if compress && !matches!(format, OutputFormat::Qcow2 | OutputFormat::Vmdk) {
+            return Err(Error::new(
                 ErrorKind::Usage,
-                format!("the output format {format} has no option `{key}`"),
-            )),
+                format!("the output format {format} has no compression"),
+            ));
+        }
+        match format {
+            OutputFormat::Raw => {
+                no_options(format, pairs).map(|()| Self::Raw(Preallocation::Sparse))
+            }
+            OutputFormat::Qcow2 => {
+                no_options(format, pairs).map(|()| Self::Qcow2(qcow2::Options::default()))
+            }
+            OutputFormat::Vmdk => Err(Error::unsupported("disk format vmdk is not written yet")),
+            OutputFormat::Vpc => vhd::Options::parse(pairs).map(Self::Vpc),
+            OutputFormat::Vhdx => vhdx::Options::parse(pairs).map(Self::Vhdx),
         }
     }
 }
 
-/// Creates a new image file at `path`, which must not exist. `virtual_size` is a multiple of 512. A sink that is
-/// dropped unfinished leaves an incomplete file for the caller to remove.
+fn no_options(format: OutputFormat, pairs: &[(String, String)]) -> Result<()> {
+    match pairs {
+        [] => Ok(()),
+        [(key, _), ..] => Err(Error::new(
+            ErrorKind::Usage,
+            format!("the output format {format} has no option `{key}`"),
+        )),
+    }
+}
+
+/// Creates a new image file at `path`, which must not exist. `virtual_size` is a
+/// multiple of 512. A sink that is dropped unfinished leaves an incomplete file for the caller to remove.
 pub fn create_with(
     path: &Path,
     virtual_size: u64,
     options: &WriteOptions,
 ) -> Result<Box<dyn BlockSink>> {
     Ok(match options {
-        WriteOptions::Raw(preallocation) => {
-            Box::new(raw::Writer::create(path, virtual_size, *preallocation)?)
+        WriteOptions::Raw(allocation) => {
+            Box::new(raw::Writer::create(path, virtual_size, *allocation)?)
         }
         WriteOptions::Qcow2(options) => {
             Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
         }
+        WriteOptions::Vpc(options) => Box::new(vhd::Writer::create(path, virtual_size, *options)?),
         WriteOptions::Vhdx(options) => {
             Box::new(vhdx::Writer::create(path, virtual_size, *options)?)
         }
@@ -148,6 +156,7 @@ pub fn create(
     match &mut options {
         WriteOptions::Raw(chosen) => *chosen = preallocation,
         WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        WriteOptions::Vpc(options) => options.preallocate(preallocation),
         WriteOptions::Vhdx(options) => options.preallocation = preallocation,
     }
     create_with(path, virtual_size, &options)

@@ -1,5 +1,6 @@
 //! Disk image formats, one folder each, and the factory that opens any of them.
 
+mod blocks;
 mod context;
 mod create;
 mod location;
