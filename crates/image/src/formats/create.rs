@@ -80,7 +80,7 @@ pub enum Compression {
 #[non_exhaustive]
 pub enum WriteOptions {
     /// Raw.
-    Raw(Preallocation),
+    Raw(raw::Allocation),
     /// qcow2.
     Qcow2(qcow2::Options),
 }
@@ -89,29 +89,21 @@ impl WriteOptions {
     /// The defaults of a format, with what `-c` and `-o KEY=VALUE` say. A key that the format does not have, and a
     /// value that it does not take, is an error of kind [`Usage`](ErrorKind::Usage) that names both.
     pub fn parse(format: OutputFormat, compress: bool, pairs: &[(String, String)]) -> Result<Self> {
-        let options = match format {
-            OutputFormat::Raw => Self::Raw(Preallocation::Sparse),
-            OutputFormat::Qcow2 => Self::Qcow2(qcow2::Options::default()),
-            other => {
-                return Err(Error::unsupported(format!(
-                    "disk format {other} is not written yet"
-                )));
-            }
-        };
-        if compress {
-            return Err(Error::unsupported("compressed output is not written yet"));
-        }
-        match pairs {
-            [] => Ok(options),
-            [(key, _), ..] => Err(Error::new(
+        match format {
+            OutputFormat::Raw if compress => Err(Error::new(
                 ErrorKind::Usage,
-                format!("the output format {format} has no option `{key}`"),
+                "the output format raw has no compression",
             )),
+            OutputFormat::Raw => raw::parse_options(pairs).map(Self::Raw),
+            OutputFormat::Qcow2 => qcow2::Options::parse(compress, pairs).map(Self::Qcow2),
+            other => Err(Error::unsupported(format!(
+                "disk format {other} is not written yet"
+            ))),
         }
     }
 }
 
-/// Creates a new image file at `path`, which must not exist. `virtual_size` is a multiple of 512. A sink that is
+/// Creates a new image file at `path`, which must not exist; a raw image may go to a block device that does. `virtual_size` is a multiple of 512. A sink that is
 /// dropped unfinished leaves an incomplete file for the caller to remove.
 pub fn create_with(
     path: &Path,
@@ -119,11 +111,11 @@ pub fn create_with(
     options: &WriteOptions,
 ) -> Result<Box<dyn BlockSink>> {
     Ok(match options {
-        WriteOptions::Raw(preallocation) => {
-            Box::new(raw::Writer::create(path, virtual_size, *preallocation)?)
+        WriteOptions::Raw(allocation) => {
+            Box::new(raw::Writer::create(path, virtual_size, *allocation)?)
         }
         WriteOptions::Qcow2(options) => {
-            Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
+            Box::new(qcow2::Writer::create(path, virtual_size, options.clone())?)
         }
     })
 }
@@ -137,8 +129,8 @@ pub fn create(
 ) -> Result<Box<dyn BlockSink>> {
     let mut options = WriteOptions::parse(format, false, &[])?;
     match &mut options {
-        WriteOptions::Raw(chosen) => *chosen = preallocation,
-        WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        WriteOptions::Raw(chosen) => *chosen = preallocation.into(),
+        WriteOptions::Qcow2(options) => options.preallocation = preallocation.into(),
     }
     create_with(path, virtual_size, &options)
 }
