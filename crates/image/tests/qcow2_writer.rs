@@ -22,7 +22,8 @@ fn writer(
 ) -> Box<dyn BlockSink> {
     let options = qcow2::Options {
         cluster_size,
-        preallocation,
+        preallocation: preallocation.into(),
+        ..qcow2::Options::default()
     };
     Box::new(qcow2::Writer::create(path, len, options).unwrap())
 }
@@ -269,7 +270,7 @@ fn wrong_uses_are_refused() {
     let kind = |size, cluster_size| {
         let options = qcow2::Options {
             cluster_size,
-            preallocation: Preallocation::Sparse,
+            ..qcow2::Options::default()
         };
         qcow2::Writer::create(&path, size, options)
             .unwrap_err()

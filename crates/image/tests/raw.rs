@@ -1,6 +1,10 @@
 //! The raw reader and writer: holes, ends within a sector, parts of a file, preallocation.
 
-#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "unwrap is how a test fails; a skip is loud"
+)]
 
 mod qcow2_support;
 
@@ -158,4 +162,106 @@ fn wrong_uses_are_refused() {
     sink.write_at(&[1; 2048], 8192).unwrap();
     sink.finish().unwrap();
     assert_eq!(open(&path).virtual_size(), 10_240);
+}
+
+/// A loop device over a file; `None` where there are no privileges or no free device.
+struct Loop(String);
+
+impl Loop {
+    fn over(path: &Path) -> Option<Self> {
+        let out = attempt(
+            Path::new("/"),
+            "losetup",
+            &["-f", "--show", path.to_str().unwrap()],
+        );
+        if !out.status.success() {
+            eprintln!(
+                "SKIP: no loop device: {}",
+                String::from_utf8_lossy(&out.stderr)
+            );
+            return None;
+        }
+        Some(Self(
+            String::from_utf8(out.stdout).unwrap().trim().to_owned(),
+        ))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        attempt(Path::new("/"), "losetup", &["-d", &self.0]);
+    }
+}
+
+#[test]
+fn a_block_device_is_written_in_place_and_read_by_its_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("device");
+    let mut rng = Rng::new(8);
+    let mut old = vec![0; 8 << 20];
+    rng.fill(&mut old);
+    fs::write(&path, &old).unwrap();
+    let Some(device) = Loop::over(&path) else {
+        return;
+    };
+    let name = Path::new(&device.0);
+    assert_reads(&open(name), &old, &mut rng);
+    let size = (5 << 20) + 512;
+    let disk = patchwork(&mut rng, size);
+    let sink = create(name, OutputFormat::Raw, size as u64, Preallocation::Sparse).unwrap();
+    let error = create(name, OutputFormat::Raw, 512, Preallocation::Sparse).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "in use: {error}");
+    let step = usize::try_from(sink.granularity()).unwrap().max(1 << 20);
+    for (number, part) in disk.chunks(step).enumerate() {
+        // What is not written must read as zero as well.
+        if !image::is_zero(part) && number != 2 {
+            sink.write_at(part, (number * step) as u64).unwrap();
+        }
+    }
+    sink.finish().unwrap();
+    let mut expected = disk;
+    expected[2 * step..3 * step].fill(0);
+    let found = fs::read(name).unwrap();
+    assert!(found[..size] == expected);
+    assert!(
+        found[size..] == old[size..],
+        "the rest of the device is not ours"
+    );
+    let error = create(name, OutputFormat::Raw, 9 << 20, Preallocation::Sparse).unwrap_err();
+    assert!(
+        error.to_string().contains("a device of at least"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_keys_of_raw_are_those_of_qemu_img() {
+    use image::formats::{WriteOptions, create_with};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.raw");
+    let parse = |key: &str, value: &str| {
+        WriteOptions::parse(
+            OutputFormat::Raw,
+            false,
+            &[(key.to_owned(), value.to_owned())],
+        )
+    };
+    for (value, allocated) in [("off", false), ("falloc", true), ("full", true)] {
+        let options = parse("preallocation", value).unwrap();
+        create_with(&path, 1 << 20, &options)
+            .unwrap()
+            .finish()
+            .unwrap();
+        let meta = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (meta.len(), meta.blocks() * 512 >= 1 << 20),
+            (1 << 20, allocated),
+            "{value}"
+        );
+        fs::remove_file(&path).unwrap();
+    }
+    for (key, value) in [("preallocation", "metadata"), ("cluster_size", "64k")] {
+        assert_eq!(parse(key, value).unwrap_err().kind(), ErrorKind::Usage);
+    }
+    assert!(WriteOptions::parse(OutputFormat::Raw, true, &[]).is_err());
 }

@@ -80,7 +80,7 @@ pub enum Compression {
 #[non_exhaustive]
 pub enum WriteOptions {
     /// Raw.
-    Raw(Preallocation),
+    Raw(raw::Allocation),
     /// qcow2.
     Qcow2(qcow2::Options),
     /// VHD.
@@ -101,12 +101,8 @@ impl WriteOptions {
             ));
         }
         match format {
-            OutputFormat::Raw => {
-                no_options(format, pairs).map(|()| Self::Raw(Preallocation::Sparse))
-            }
-            OutputFormat::Qcow2 => {
-                no_options(format, pairs).map(|()| Self::Qcow2(qcow2::Options::default()))
-            }
+            OutputFormat::Raw => raw::parse_options(pairs).map(Self::Raw),
+            OutputFormat::Qcow2 => qcow2::Options::parse(compress, pairs).map(Self::Qcow2),
             OutputFormat::Vmdk => Err(Error::unsupported("disk format vmdk is not written yet")),
             OutputFormat::Vpc => vhd::Options::parse(pairs).map(Self::Vpc),
             OutputFormat::Vhdx => vhdx::Options::parse(pairs).map(Self::Vhdx),
@@ -114,17 +110,7 @@ impl WriteOptions {
     }
 }
 
-fn no_options(format: OutputFormat, pairs: &[(String, String)]) -> Result<()> {
-    match pairs {
-        [] => Ok(()),
-        [(key, _), ..] => Err(Error::new(
-            ErrorKind::Usage,
-            format!("the output format {format} has no option `{key}`"),
-        )),
-    }
-}
-
-/// Creates a new image file at `path`, which must not exist. `virtual_size` is a
+/// Creates a new image file at `path`, which must not exist; a raw image may go to a block device that does. `virtual_size` is a
 /// multiple of 512. A sink that is dropped unfinished leaves an incomplete file for the caller to remove.
 pub fn create_with(
     path: &Path,
@@ -136,7 +122,7 @@ pub fn create_with(
             Box::new(raw::Writer::create(path, virtual_size, *allocation)?)
         }
         WriteOptions::Qcow2(options) => {
-            Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
+            Box::new(qcow2::Writer::create(path, virtual_size, options.clone())?)
         }
         WriteOptions::Vpc(options) => Box::new(vhd::Writer::create(path, virtual_size, *options)?),
         WriteOptions::Vhdx(options) => {
@@ -154,8 +140,8 @@ pub fn create(
 ) -> Result<Box<dyn BlockSink>> {
     let mut options = WriteOptions::parse(format, false, &[])?;
     match &mut options {
-        WriteOptions::Raw(chosen) => *chosen = preallocation,
-        WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        WriteOptions::Raw(chosen) => *chosen = preallocation.into(),
+        WriteOptions::Qcow2(options) => options.preallocation = preallocation.into(),
         WriteOptions::Vpc(options) => options.preallocate(preallocation),
         WriteOptions::Vhdx(options) => options.preallocation = preallocation,
     }

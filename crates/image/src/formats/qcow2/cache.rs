@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared slices of `T` by key.
 #[derive(Debug)]
-pub(super) struct Cache<K, T> {
+pub(in crate::formats) struct Cache<K, T> {
     max_bytes: usize,
     state: Mutex<State<K, T>>,
 }
@@ -27,7 +27,7 @@ struct Entry<T> {
 }
 
 impl<K: Copy + Eq + Hash, T> Cache<K, T> {
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(in crate::formats) fn new(max_bytes: usize) -> Self {
         Self {
             max_bytes,
             state: Mutex::new(State {
@@ -38,7 +38,7 @@ impl<K: Copy + Eq + Hash, T> Cache<K, T> {
         }
     }
 
-    pub(super) fn get(&self, key: K) -> Option<Arc<[T]>> {
+    pub(in crate::formats) fn get(&self, key: K) -> Option<Arc<[T]>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
         let clock = state.clock;
@@ -49,7 +49,7 @@ impl<K: Copy + Eq + Hash, T> Cache<K, T> {
 
     /// Keeps `value`. When the bound is passed, the older half of the entries goes in one sweep, so a sweep is
     /// rare however small the entries are. The newest stays even if it is larger than the bound.
-    pub(super) fn insert(&self, key: K, value: Arc<[T]>) {
+    pub(in crate::formats) fn insert(&self, key: K, value: Arc<[T]>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
         let used = state.clock;

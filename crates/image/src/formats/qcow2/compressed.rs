@@ -12,7 +12,7 @@ use super::header::Compression;
 use super::to_usize;
 
 /// Decoders of one image. They are kept between uses, as many as threads ever read at once.
-pub(super) struct Decoders {
+pub(in crate::formats) struct Decoders {
     compression: Compression,
     idle: Mutex<Vec<Decoder>>,
 }
@@ -29,7 +29,7 @@ enum Engine {
 }
 
 impl Decoders {
-    pub(super) fn new(compression: Compression) -> Self {
+    pub(in crate::formats) fn new(compression: Compression) -> Self {
         Self {
             compression,
             idle: Mutex::new(Vec::new()),
@@ -37,7 +37,7 @@ impl Decoders {
     }
 
     /// Fills `cluster`, a whole one, from the `len` compressed bytes at `host`.
-    pub(super) fn decode(
+    pub(in crate::formats) fn decode(
         &self,
         range: &FileRange,
         host: u64,

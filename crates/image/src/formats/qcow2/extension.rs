@@ -1,5 +1,8 @@
 //! Header extensions: qcow2 "Header extensions". Unknown ones are passed over, as the specification asks.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use crate::{Error, Result};
 
 use super::to_usize;
@@ -12,6 +15,8 @@ const BACKING_FORMAT: u32 = 0xe279_2aca;
 const FEATURE_NAMES: u32 = 0x6803_f857;
 /// Name of the external data file; the bytes spell `DATA`.
 const DATA_FILE: u32 = 0x4441_5441;
+/// Where the bitmaps are.
+const BITMAPS: u32 = 0x2385_2875;
 /// Type and length before the data of each extension.
 const HEAD_BYTES: u64 = 8;
 /// Longest name of a format; QEMU's longest is 9 bytes.
@@ -25,8 +30,17 @@ const INCOMPATIBLE: u8 = 0;
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) backing_format: Option<String>,
-    pub(super) data_file: Option<String>,
+    pub(super) data_file: Option<OsString>,
+    pub(super) bitmaps: Option<BitmapsAt>,
     incompatible_names: Vec<(u8, String)>,
+}
+
+/// The bitmap directory: qcow2 "Bitmaps extension". Nothing of it is checked here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BitmapsAt {
+    pub(super) count: u64,
+    pub(super) directory_len: u64,
+    pub(super) directory_offset: u64,
 }
 
 impl Extensions {
@@ -70,7 +84,16 @@ pub(super) fn parse(first_cluster: &[u8], header_length: u64, end: u64) -> Resul
                 .at(at));
             }
             BACKING_FORMAT => extensions.backing_format = Some(printable(data)),
-            DATA_FILE => extensions.data_file = Some(printable(data)),
+            DATA_FILE => extensions.data_file = Some(OsString::from_vec(data.to_vec())),
+            // Fields at 0 (count), 8 (length) and 16 (offset).
+            BITMAPS if data.len() == 24 => {
+                extensions.bitmaps = Some(BitmapsAt {
+                    count: u32_at(data, 0).into(),
+                    directory_len: u64::from(u32_at(data, 8)) << 32 | u64::from(u32_at(data, 12)),
+                    directory_offset: u64::from(u32_at(data, 16)) << 32
+                        | u64::from(u32_at(data, 20)),
+                });
+            }
             FEATURE_NAMES => extensions.incompatible_names = feature_names(data),
             _ => {}
         }

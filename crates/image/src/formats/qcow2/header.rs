@@ -13,15 +13,15 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use crate::{Error, ErrorKind, FileRange, Result};
 
-use super::extension::{self, Extensions};
+use super::extension::{self, BitmapsAt, Extensions};
 use super::geometry::{ENTRY_BYTES, Geometry, MAX_CLUSTER_BITS, MAX_L1_BYTES, MIN_CLUSTER_BITS};
-use super::refcount::REFCOUNT_ORDER;
+use super::map::L1At;
 use super::to_usize;
 
 /// `QFI\xfb`.
 pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Length of the header of version 2: qcow2 "Header".
-const V2_BYTES: u64 = 72;
+pub(super) const V2_BYTES: u64 = 72;
 /// Least length of the header of version 3: qcow2 "Header".
 const V3_MIN_BYTES: u64 = 104;
 /// Longest name of a backing file: qcow2 "Header", `backing_file_size`.
@@ -29,14 +29,21 @@ const MAX_BACKING_NAME: u64 = 1023;
 /// Largest `refcount_order`: qcow2 "Header".
 const MAX_REFCOUNT_ORDER: u32 = 6;
 
-/// Bit 0: refcounts may be stale; they are not needed to read.
-const DIRTY: u64 = 1 << 0;
-const CORRUPT: u64 = 1 << 1;
+/// Bit 0 of the incompatible features: refcounts may be stale; they are not needed to read.
+pub(super) const DIRTY: u64 = 1 << 0;
+/// Bit 1: metadata were found to be wrong; data are not read before a repair.
+pub(super) const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA_FILE: u64 = 1 << 2;
-const COMPRESSION_TYPE: u64 = 1 << 3;
-const EXTENDED_L2: u64 = 1 << 4;
-/// Incompatible features that can be read.
-const SUPPORTED: u64 = DIRTY | COMPRESSION_TYPE | EXTENDED_L2;
+pub(super) const COMPRESSION_TYPE: u64 = 1 << 3;
+pub(super) const EXTENDED_L2: u64 = 1 << 4;
+/// Incompatible features that can be opened.
+const SUPPORTED: u64 = DIRTY | CORRUPT | EXTERNAL_DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
+/// Bit 0 of the compatible features: a writer may postpone refcount updates.
+pub(super) const LAZY_REFCOUNTS: u64 = 1 << 0;
+/// Bit 0 of the autoclear features: the bitmaps are consistent with the disk.
+const BITMAPS: u64 = 1 << 0;
+/// Bit 1: the external data file is the disk byte for byte.
+const DATA_FILE_RAW: u64 = 1 << 1;
 
 /// The header in the file, big-endian: qcow2 "Header" and "Additional fields". Version 2 ends at `snapshots_offset`;
 /// there the rest is not looked at.
@@ -44,102 +51,52 @@ const SUPPORTED: u64 = DIRTY | COMPRESSION_TYPE | EXTENDED_L2;
 #[repr(C)]
 pub(super) struct RawHeader {
     /// Byte 0: [`MAGIC`].
-    magic: [u8; 4],
+    pub(super) magic: [u8; 4],
     /// Byte 4: 2 or 3.
-    version: U32,
+    pub(super) version: U32,
     /// Byte 8: offset of the backing file's name, 0 for none.
-    backing_file_offset: U64,
+    pub(super) backing_file_offset: U64,
     /// Byte 16: its length in bytes.
-    backing_file_size: U32,
+    pub(super) backing_file_size: U32,
     /// Byte 20: the cluster size is 2 to the power of this.
-    cluster_bits: U32,
+    pub(super) cluster_bits: U32,
     /// Byte 24: virtual size in bytes.
-    size: U64,
+    pub(super) size: U64,
     /// Byte 32: 0 none, 1 AES, 2 LUKS.
-    crypt_method: U32,
+    pub(super) crypt_method: U32,
     /// Byte 36: entries of the active L1 table.
-    l1_size: U32,
+    pub(super) l1_size: U32,
     /// Byte 40: its offset, a multiple of the cluster size.
-    l1_table_offset: U64,
+    pub(super) l1_table_offset: U64,
     /// Byte 48: offset of the refcount table, a multiple of the cluster size.
-    refcount_table_offset: U64,
+    pub(super) refcount_table_offset: U64,
     /// Byte 56: its length in clusters.
-    refcount_table_clusters: U32,
+    pub(super) refcount_table_clusters: U32,
     /// Byte 60: number of internal snapshots.
-    nb_snapshots: U32,
+    pub(super) nb_snapshots: U32,
     /// Byte 64: offset of the snapshot table.
-    snapshots_offset: U64,
+    pub(super) snapshots_offset: U64,
     /// Byte 72: features without which the image must not be opened.
-    incompatible_features: U64,
+    pub(super) incompatible_features: U64,
     /// Byte 80: features that may be ignored.
-    compatible_features: U64,
+    pub(super) compatible_features: U64,
     /// Byte 88: features that a writer must clear if it does not know them.
-    autoclear_features: U64,
+    pub(super) autoclear_features: U64,
     /// Byte 96: a refcount has 2 to the power of this bits.
-    refcount_order: U32,
+    pub(super) refcount_order: U32,
     /// Byte 100: length of the header, a multiple of 8.
-    header_length: U32,
+    pub(super) header_length: U32,
     /// Byte 104: 0 zlib, 1 zstd; present if the header is longer than 104 bytes.
-    compression_type: u8,
+    pub(super) compression_type: u8,
     /// Byte 105: zeroes up to the multiple of 8.
-    padding: [u8; 7],
+    pub(super) padding: [u8; 7],
 }
 
 const _: () = assert!(size_of::<RawHeader>() == 112);
 
-/// What the header of a new image says.
-#[derive(Debug)]
-pub(super) struct NewImage {
-    pub(super) cluster_bits: u32,
-    pub(super) virtual_size: u64,
-    pub(super) l1_offset: u64,
-    pub(super) l1_entries: u64,
-    pub(super) refcount_table_offset: u64,
-    pub(super) refcount_table_clusters: u64,
-}
-
-impl RawHeader {
-    /// The header of a version 3 image without features. The hole after it reads as the end of the extensions.
-    pub(super) fn new(image: &NewImage) -> Result<Self> {
-        let u32_of = |n: u64| {
-            u32::try_from(n).map(U32::new).map_err(|_| {
-                Error::new(
-                    ErrorKind::Limit,
-                    format!(
-                        "expected a table of at most {} entries, found {n}",
-                        u32::MAX
-                    ),
-                )
-            })
-        };
-        Ok(Self {
-            magic: MAGIC,
-            version: U32::new(3),
-            backing_file_offset: U64::ZERO,
-            backing_file_size: U32::ZERO,
-            cluster_bits: U32::new(image.cluster_bits),
-            size: U64::new(image.virtual_size),
-            crypt_method: U32::ZERO,
-            l1_size: u32_of(image.l1_entries)?,
-            l1_table_offset: U64::new(image.l1_offset),
-            refcount_table_offset: U64::new(image.refcount_table_offset),
-            refcount_table_clusters: u32_of(image.refcount_table_clusters)?,
-            nb_snapshots: U32::ZERO,
-            snapshots_offset: U64::ZERO,
-            incompatible_features: U64::ZERO,
-            compatible_features: U64::ZERO,
-            autoclear_features: U64::ZERO,
-            refcount_order: U32::new(REFCOUNT_ORDER),
-            header_length: u32_of(size_of::<Self>() as u64)?,
-            compression_type: 0,
-            padding: [0; 7],
-        })
-    }
-}
-
 /// How compressed clusters are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(in crate::formats) enum Compression {
     /// Raw deflate.
     Zlib,
     Zstd,
@@ -152,6 +109,14 @@ pub(super) struct BackingName {
     pub(super) format: Option<String>,
 }
 
+/// The external data file as the image names it: qcow2 "Header extensions", external data file name string.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DataFileName {
+    pub(super) name: OsString,
+    /// Byte n of the file is byte n of the disk.
+    pub(super) raw: bool,
+}
+
 /// A header that has been checked against the specification, QEMU's limits, and the length of the file.
 #[derive(Debug)]
 pub(super) struct Header {
@@ -159,13 +124,21 @@ pub(super) struct Header {
     pub(super) geometry: Geometry,
     /// Whole sectors: a size that ends within one is rounded up.
     pub(super) virtual_size: u64,
-    pub(super) l1_offset: u64,
-    /// Entries that map the disk; a longer table holds the memory of a snapshot.
-    pub(super) l1_entries: u64,
-    /// Bytes of the whole L1 table.
-    pub(super) l1_bytes: u64,
+    pub(super) l1: L1At,
     pub(super) compression: Compression,
     pub(super) backing: Option<BackingName>,
+    pub(super) data_file: Option<DataFileName>,
+    pub(super) incompatible: u64,
+    pub(super) compatible: u64,
+    /// A refcount has 2 to the power of this bits.
+    pub(super) refcount_order: u32,
+    pub(super) refcount_table_offset: u64,
+    pub(super) refcount_table_clusters: u64,
+    /// Number of internal snapshots, and where their table is; neither is checked.
+    pub(super) snapshots: u64,
+    pub(super) snapshots_offset: u64,
+    /// The bitmaps, where they are consistent.
+    pub(super) bitmaps: Option<BitmapsAt>,
 }
 
 impl Header {
@@ -190,7 +163,7 @@ impl Header {
         } else {
             name_offset
         };
-        let extensions = extension::parse(&first_cluster, header_length, extensions_end)?;
+        let mut extensions = extension::parse(&first_cluster, header_length, extensions_end)?;
 
         match raw.crypt_method.get() {
             0 => {}
@@ -200,10 +173,14 @@ impl Header {
             }
             other => return Err(Error::unsupported(format!("unknown crypt_method {other}")).at(32)),
         }
-        let features = if version == 2 {
-            0
+        let (features, compatible, autoclear) = if version == 2 {
+            (0, 0, 0)
         } else {
-            raw.incompatible_features.get()
+            (
+                raw.incompatible_features.get(),
+                raw.compatible_features.get(),
+                raw.autoclear_features.get(),
+            )
         };
         check_features(features, &extensions)?;
         let compression = compression(&raw, features, header_length)?;
@@ -230,7 +207,12 @@ impl Header {
             .at(96));
         }
         let virtual_size = check_size(raw.size.get())?;
-        let (l1_entries, l1_bytes) = check_l1(&raw, geometry, virtual_size, range.len())?;
+        let l1 = check_l1(
+            (raw.l1_table_offset.get(), raw.l1_size.get().into()),
+            geometry,
+            virtual_size,
+            range.len(),
+        )?;
         let backing = match name_offset {
             0 => None,
             offset => {
@@ -242,20 +224,47 @@ impl Header {
                 )?;
                 name.map(|name| BackingName {
                     name,
-                    format: extensions.backing_format,
+                    format: extensions.backing_format.take(),
                 })
             }
+        };
+        let data_file = match features & EXTERNAL_DATA_FILE {
+            0 => None,
+            _ => Some(DataFileName {
+                name: extensions.data_file.take().ok_or_else(|| {
+                    Error::unsupported("the external data file is not named in the image").at(72)
+                })?,
+                raw: autoclear & DATA_FILE_RAW != 0,
+            }),
         };
         Ok(Self {
             version,
             geometry,
             virtual_size,
-            l1_offset: raw.l1_table_offset.get(),
-            l1_entries,
-            l1_bytes,
+            l1,
             compression,
             backing,
+            data_file,
+            incompatible: features,
+            compatible,
+            refcount_order,
+            refcount_table_offset: raw.refcount_table_offset.get(),
+            refcount_table_clusters: raw.refcount_table_clusters.get().into(),
+            snapshots: raw.nb_snapshots.get().into(),
+            snapshots_offset: raw.snapshots_offset.get(),
+            bitmaps: extensions.bitmaps.filter(|_| autoclear & BITMAPS != 0),
         })
+    }
+
+    /// Refuses to read data of an image that says of itself that they may be wrong.
+    pub(super) fn check_not_corrupt(&self) -> Result<()> {
+        if self.incompatible & CORRUPT == 0 {
+            return Ok(());
+        }
+        Err(Error::corrupt(
+            "the image is marked corrupt (incompatible feature bit 1); hint: qemu-img check -r all FILE",
+        )
+        .at(72))
     }
 }
 
@@ -277,7 +286,7 @@ fn read_raw(range: &FileRange) -> Result<RawHeader> {
         2 => Ok(raw),
         3 => check_length(range, V3_MIN_BYTES).map(|()| raw),
         1 => Err(Error::unsupported(
-            "QCOW version 1 is not supported; hint: qemu-img convert -f qcow -O qcow2 FILE NEWFILE",
+            "expected qcow2 version 2 or 3, found QCOW version 1; hint: -f qcow",
         )
         .at(4)),
         other => {
@@ -315,19 +324,6 @@ fn header_length(raw: &RawHeader, cluster_size: u64) -> Result<u64> {
 }
 
 fn check_features(features: u64, extensions: &Extensions) -> Result<()> {
-    if features & CORRUPT != 0 {
-        return Err(Error::corrupt(
-            "the image is marked corrupt (incompatible feature bit 1); hint: qemu-img check -r all FILE",
-        )
-        .at(72));
-    }
-    if features & EXTERNAL_DATA_FILE != 0 {
-        let name = extensions.data_file.as_deref().unwrap_or("not named");
-        return Err(Error::unsupported(format!(
-            "an external data file ({name}) is not supported; hint: qemu-img convert -O qcow2 FILE NEWFILE"
-        ))
-        .at(72));
-    }
     let unknown = features & !SUPPORTED;
     if unknown == 0 {
         return Ok(());
@@ -365,7 +361,7 @@ fn compression(raw: &RawHeader, features: u64, header_length: u64) -> Result<Com
     }
 }
 
-fn check_size(size: u64) -> Result<u64> {
+pub(super) fn check_size(size: u64) -> Result<u64> {
     size.checked_next_multiple_of(512)
         .filter(|&size| i64::try_from(size).is_ok())
         .ok_or_else(|| {
@@ -380,14 +376,13 @@ fn check_size(size: u64) -> Result<u64> {
         })
 }
 
-/// Entries needed, and bytes of the whole table.
-fn check_l1(
-    raw: &RawHeader,
+/// Checks offset and number of entries of the L1 table of the active state, or of a snapshot.
+pub(super) fn check_l1(
+    (offset, stored): (u64, u64),
     geometry: Geometry,
     virtual_size: u64,
     file_len: u64,
-) -> Result<(u64, u64)> {
-    let (stored, offset) = (u64::from(raw.l1_size.get()), raw.l1_table_offset.get());
+) -> Result<L1At> {
     let needed = geometry.l1_entries(virtual_size).map_err(|e| e.at(24))?;
     let bytes = stored * ENTRY_BYTES;
     if bytes > MAX_L1_BYTES {
@@ -404,7 +399,11 @@ fn check_l1(
         .at(36));
     }
     if stored == 0 {
-        return Ok((0, 0));
+        return Ok(L1At {
+            offset: 0,
+            entries: 0,
+            bytes: 0,
+        });
     }
     let cluster_size = geometry.cluster_size();
     if offset < cluster_size || !offset.is_multiple_of(cluster_size) {
@@ -420,7 +419,11 @@ fn check_l1(
         )
         .at(40));
     }
-    Ok((needed, bytes))
+    Ok(L1At {
+        offset,
+        entries: needed,
+        bytes,
+    })
 }
 
 /// The name lies between the header and the end of the first cluster: qcow2 "Header extensions".

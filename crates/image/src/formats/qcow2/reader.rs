@@ -1,17 +1,22 @@
 //! Reads a qcow2 image and its backing files as one disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use types::CancelToken;
 
 use crate::formats::context::Context;
 use crate::formats::raw::check_read;
-use crate::{BlockSource, Error, Extent, ExtentKind, FileRange, Files, Result, Stored};
+use crate::{
+    BlockSource, Error, ErrorKind, Extent, ExtentKind, FileRange, Files, ImageInfo, MetadataCheck,
+    Reference, Result, Stored,
+};
 
-use super::backing;
 use super::cache::Cache;
 use super::compressed::Decoders;
-use super::header::Header;
-use super::map::{Cursor, Map, Mapping, SliceCache};
-use super::to_usize;
+use super::header::{Header, check_l1, check_size};
+use super::map::{Cursor, L1At, Map, Mapping, SliceCache};
+use super::{backing, check, info, snapshots, to_usize};
 
 /// Bytes of L2 tables kept per chain: with clusters of 64 KiB they map 64 GiB.
 const SLICE_CACHE_BYTES: usize = 8 << 20;
@@ -20,13 +25,19 @@ const CLUSTER_CACHE_BYTES: usize = 8 << 20;
 /// L2 entries that one [`extent_at`](BlockSource::extent_at) looks at before it returns what it has. The layers of
 /// a chain, and the holes of the file, may each cut it shorter, and then the looking was in vain.
 const MAX_EXTENT_STEPS: usize = 256;
+/// Most bytes of L1 tables that a chain holds: two of the largest. Those of a disk of 1 TiB take 16 KiB.
+const MAX_CHAIN_L1_BYTES: u64 = 64 << 20;
 /// Least read granularity: below it the calls cost more than the bytes.
 const MIN_READ: u64 = 64 << 10;
 
 /// A qcow2 image.
 #[derive(Debug)]
 pub struct Reader {
+    /// The image.
     range: FileRange,
+    /// Where data clusters are: the image or its external data file.
+    data: FileRange,
+    header: Header,
     map: Map,
     cluster_size: u64,
     virtual_size: u64,
@@ -44,6 +55,8 @@ pub(super) struct Shared {
     slices: Arc<SliceCache>,
     /// Decompressed clusters by layer and guest offset.
     clusters: Arc<Cache<(u32, u64), u8>>,
+    /// Bytes of L1 tables held.
+    l1_bytes: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -51,7 +64,24 @@ impl Shared {
         Self {
             slices: Arc::new(Cache::new(SLICE_CACHE_BYTES)),
             clusters: Arc::new(Cache::new(CLUSTER_CACHE_BYTES)),
+            l1_bytes: Arc::default(),
         }
+    }
+
+    /// Counts an L1 table before it is read.
+    fn hold_l1(&self, entries: u64) -> Result<()> {
+        let bytes = entries * 8;
+        let before = self.l1_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes <= MAX_CHAIN_L1_BYTES {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Limit,
+            format!(
+                "expected at most {MAX_CHAIN_L1_BYTES} bytes of L1 tables in a chain, found {}",
+                before + bytes
+            ),
+        ))
     }
 }
 
@@ -63,12 +93,6 @@ impl Reader {
 
     /// Opens the image as the next of a chain.
     pub(in crate::formats) fn open_in(range: FileRange, context: &mut Context) -> Result<Self> {
-        if let Some(name) = context.take_snapshot() {
-            return Err(
-                Error::unsupported(format!("the snapshot {name:?} is not read yet"))
-                    .in_file(range.label()),
-            );
-        }
         Self::open_layer(range, context, &Shared::new())
     }
 
@@ -82,19 +106,37 @@ impl Reader {
         let label = range.label().to_owned();
         let in_file = |e: crate::Error| e.in_file(&label);
         let header = Header::read(&range).map_err(in_file)?;
-        let map = Map::open(range.clone(), &header, Arc::clone(&shared.slices), layer)
-            .map_err(in_file)?;
+        let (mut l1, mut virtual_size) = (header.l1, header.virtual_size);
+        if let Some(wanted) = context.take_snapshot() {
+            (l1, virtual_size) = snapshot(&range, &header, &wanted).map_err(in_file)?;
+        }
+        shared.hold_l1(l1.entries).map_err(in_file)?;
+        let data = match &header.data_file {
+            Some(data_file) => context.find(&range, Reference::Host(&data_file.name))?,
+            None => range.clone(),
+        };
+        let map = Map::open(
+            range.clone(),
+            &header,
+            l1,
+            Arc::clone(&shared.slices),
+            layer,
+            header.data_file.is_some().then(|| data.len()),
+        )
+        .map_err(in_file)?;
         let backing = match &header.backing {
             Some(name) => Some(backing::open(&range, name, context, shared)?),
             None => None,
         };
         Ok(Self {
-            sparse: range.is_sparse(),
+            sparse: data.is_sparse(),
             range,
+            data,
             map,
             cluster_size: header.geometry.cluster_size(),
-            virtual_size: header.virtual_size,
+            virtual_size,
             decoders: Decoders::new(header.compression),
+            header,
             shared: shared.clone(),
             layer,
             backing,
@@ -121,7 +163,7 @@ impl Reader {
 
     fn read_run(&self, mapping: Mapping, buf: &mut [u8], offset: u64) -> Result<()> {
         match (mapping, &self.backing) {
-            (Mapping::Data { host }, _) => self.range.read_exact_at(buf, host),
+            (Mapping::Data { host }, _) => self.data.read_exact_at(buf, host),
             (Mapping::Compressed { host, len }, _) => self.read_compressed(host, len, buf, offset),
             (Mapping::Unallocated, Some(backing)) => {
                 // A backing file may be shorter than the disk: qcow2 "Cluster mapping".
@@ -189,6 +231,7 @@ impl BlockSource for Reader {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let in_file = |e: crate::Error| e.in_file(self.range.label());
+        self.header.check_not_corrupt().map_err(in_file)?;
         check_read(offset, buf.len(), self.virtual_size).map_err(in_file)?;
         let mut cursor = self.map.cursor();
         let (mut buf, mut offset) = (buf, offset);
@@ -205,6 +248,7 @@ impl BlockSource for Reader {
 
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
         let in_file = |e: crate::Error| e.in_file(self.range.label());
+        self.header.check_not_corrupt().map_err(in_file)?;
         let max_len = max_len.min(self.virtual_size - offset);
         let mut cursor = self.map.cursor();
         let (first, mut len) = cursor.at(offset).map_err(in_file)?;
@@ -227,7 +271,7 @@ impl BlockSource for Reader {
         match first {
             Mapping::Unallocated => self.backing_extent(offset, len),
             Mapping::Data { host } if self.sparse => {
-                let (data, len) = self.range.run_at(host, len);
+                let (data, len) = self.data.run_at(host, len);
                 Ok(Extent {
                     offset,
                     len,
@@ -287,6 +331,39 @@ impl BlockSource for Reader {
     fn read_granularity(&self) -> u64 {
         self.cluster_size.max(MIN_READ)
     }
+
+    fn info(&self) -> ImageInfo {
+        let data_file = (self.header.data_file.is_some()).then(|| self.data.label());
+        info::of(&self.range, &self.header, data_file)
+    }
+
+    fn parent(&self) -> Option<Arc<dyn BlockSource>> {
+        self.backing.clone()
+    }
+
+    fn check_metadata(&self, cancel: &CancelToken) -> Result<Option<MetadataCheck>> {
+        check::run(&self.range, &self.header, cancel)
+            .map(Some)
+            .map_err(|e| e.in_file(self.range.label()))
+    }
+}
+
+/// Where the disk of an internal snapshot is, and its size.
+fn snapshot(range: &FileRange, header: &Header, wanted: &str) -> Result<(L1At, u64)> {
+    let table = snapshots::read(range, header)?;
+    let entry = table.find(wanted)?;
+    let virtual_size = match entry.virtual_size {
+        Some(size) => check_size(size)?,
+        None => header.virtual_size,
+    };
+    let l1 = check_l1(
+        (entry.l1_offset, entry.l1_entries),
+        header.geometry,
+        virtual_size,
+        range.len(),
+    )
+    .map_err(|e| e.at(table.offset))?;
+    Ok((l1, virtual_size))
 }
 
 fn kind_of(mapping: Mapping) -> ExtentKind {

@@ -1,14 +1,11 @@
-//! The refcounts of an image in which every host cluster is used exactly once: qcow2 "Host cluster management".
+//! The refcounts of an image being written: qcow2 "Host cluster management". Every host cluster is used exactly once,
+//! but for those that hold compressed clusters.
 
 use crate::Result;
 use crate::formats::raw::OutputFile;
 
 use super::to_usize;
 
-/// `refcount_order` of what is written: 16 bits, as version 2 has and qemu-img makes.
-pub(super) const REFCOUNT_ORDER: u32 = 4;
-/// Bytes of one refcount.
-const REFCOUNT_BYTES: u64 = (1 << REFCOUNT_ORDER) / 8;
 /// Bytes of a refcount table entry.
 const TABLE_ENTRY_BYTES: u64 = 8;
 /// Largest refcount table that QEMU opens, in bytes: qcow2 "Host cluster management".
@@ -24,21 +21,24 @@ pub(super) struct Layout {
     used_clusters: u64,
     pub(super) table_clusters: u64,
     blocks: u64,
+    /// Bytes of one refcount.
+    refcount_bytes: u64,
 }
 
 impl Layout {
     /// Refcounts for `used_clusters` clusters and for their own, which is why it takes a few rounds.
-    pub(super) fn new(used_clusters: u64, cluster_size: u64) -> Self {
+    pub(super) fn new(used_clusters: u64, cluster_size: u64, refcount_bits: u32) -> Self {
         let mut layout = Self {
             cluster_size,
             used_clusters,
             table_clusters: 0,
             blocks: 0,
+            refcount_bytes: u64::from(refcount_bits / 8),
         };
         loop {
             let blocks = layout
                 .total_clusters()
-                .div_ceil(cluster_size / REFCOUNT_BYTES);
+                .div_ceil(cluster_size / layout.refcount_bytes);
             let table_clusters = (blocks * TABLE_ENTRY_BYTES).div_ceil(cluster_size);
             if (blocks, table_clusters) == (layout.blocks, layout.table_clusters) {
                 return layout;
@@ -62,8 +62,9 @@ impl Layout {
         self.blocks * TABLE_ENTRY_BYTES
     }
 
-    /// Writes table and blocks. What follows the last entry of each stays a hole, which reads as zero.
-    pub(super) fn write(&self, file: &OutputFile) -> Result<()> {
+    /// Writes table and blocks; `counts` has the refcounts of the clusters before the table, where they are not all
+    /// one. What follows the last entry of each stays a hole, which reads as zero.
+    pub(super) fn write(&self, file: &OutputFile, counts: Option<&[u16]>) -> Result<()> {
         let first_block = self.table_offset() + self.table_clusters * self.cluster_size;
         let mut table = Vec::new();
         let mut at = self.table_offset();
@@ -75,15 +76,21 @@ impl Layout {
                 table.clear();
             }
         }
-        let end = first_block + self.total_clusters() * REFCOUNT_BYTES;
-        let ones = 1u16.to_be_bytes().repeat(to_usize(
-            (end - first_block).min(WRITE_BYTES) / REFCOUNT_BYTES,
-        ));
-        let mut at = first_block;
-        while at < end {
-            let part = (end - at).min(ones.len() as u64);
-            file.write(&ones[..to_usize(part)], at)?;
-            at += part;
+        let width = to_usize(self.refcount_bytes);
+        let counted = counts.unwrap_or_default();
+        let (mut cluster, end) = (0, self.total_clusters());
+        let mut refcounts = Vec::new();
+        while cluster < end {
+            let part = (end - cluster).min(WRITE_BYTES / self.refcount_bytes);
+            refcounts.clear();
+            for cluster in cluster..cluster + part {
+                let count = counted
+                    .get(to_usize(cluster))
+                    .map_or(1, |&count| u64::from(count));
+                refcounts.extend_from_slice(&count.to_be_bytes()[8 - width..]);
+            }
+            file.write(&refcounts, first_block + cluster * self.refcount_bytes)?;
+            cluster += part;
         }
         Ok(())
     }
@@ -107,7 +114,7 @@ mod tests {
                 65536 * 9 + 5,
                 (2 << 40) / cluster_size,
             ] {
-                let layout = Layout::new(used, cluster_size);
+                let layout = Layout::new(used, cluster_size, 16);
                 let covered = layout.blocks * (cluster_size / 2);
                 assert!(
                     covered >= layout.total_clusters(),

@@ -9,9 +9,9 @@ use zerocopy::byteorder::big_endian::U64;
 
 use crate::Result;
 
-use super::geometry::{COPIED, ENTRY_BYTES, Geometry};
+use super::geometry::{COPIED, ENTRY_BYTES, Geometry, SUBCLUSTERS};
+use super::store::Store;
 use super::to_usize;
-use super::writer::Store;
 
 /// Bytes of L2 tables held in memory. A disk that is written front to back needs one table or two at a time;
 /// this allows 256 GiB of disk to be written in any order without reading a table back.
@@ -40,6 +40,17 @@ struct Table {
     set: u64,
 }
 
+/// An L2 entry: the cluster descriptor, and the subcluster bitmap where entries are extended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct L2Entry {
+    pub(super) word: u64,
+    pub(super) bitmap: u64,
+}
+
+fn is_unset(entry: &[U64]) -> bool {
+    entry.iter().all(|word| word.get() == 0)
+}
+
 impl Tables {
     /// Tables for an L1 table of `l1_entries` entries, which the caller has capped.
     pub(super) fn new(geometry: Geometry, l1_entries: u64) -> Self {
@@ -54,26 +65,34 @@ impl Tables {
         }
     }
 
-    /// Maps `count` guest clusters from `cluster` on to the host clusters from `host` on.
-    pub(super) fn set(&mut self, store: &Store, cluster: u64, host: u64, count: u64) -> Result<()> {
-        let entries = self.geometry.l2_entries();
-        let (mut cluster, mut host) = (cluster, host);
-        let end = cluster + count;
-        while cluster < end {
-            let index = to_usize(cluster / entries);
-            let first = cluster % entries;
-            let part = (entries - first).min(end - cluster);
-            let cluster_size = self.geometry.cluster_size();
-            let table = self.load(store, index)?;
-            for entry in &mut table.entries[to_usize(first)..to_usize(first + part)] {
-                *entry = U64::new(host | COPIED);
-                host += cluster_size;
+    /// Sets the entries of the guest clusters from `cluster` on; one that is all zero is left as it is.
+    pub(super) fn set(&mut self, store: &Store, cluster: u64, entries: &[L2Entry]) -> Result<()> {
+        let (per_table, words) = (self.geometry.l2_entries(), self.geometry.entry_words());
+        let (mut cluster, mut entries) = (cluster, entries);
+        while !entries.is_empty() {
+            let (index, first) = (to_usize(cluster / per_table), cluster % per_table);
+            let part = to_usize(per_table - first).min(entries.len());
+            let (now, later) = entries.split_at(part);
+            if now.iter().any(|entry| *entry != L2Entry::default()) {
+                let table = self.load(store, index)?;
+                let places = table.entries.chunks_exact_mut(to_usize(words));
+                for (place, entry) in places.skip(to_usize(first)).zip(now) {
+                    if *entry == L2Entry::default() {
+                        continue;
+                    }
+                    table.set += u64::from(is_unset(place));
+                    if let [word, rest @ ..] = place {
+                        *word = U64::new(entry.word);
+                        rest.iter_mut()
+                            .for_each(|bitmap| *bitmap = U64::new(entry.bitmap));
+                    }
+                }
+                if table.set == per_table {
+                    self.evict(store, index)?;
+                }
             }
-            table.set += part;
-            if table.set == entries {
-                self.evict(store, index)?;
-            }
-            cluster += part;
+            cluster += part as u64;
+            entries = later;
         }
         Ok(())
     }
@@ -102,13 +121,15 @@ impl Tables {
             Entry::Occupied(table) => return Ok(table.into_mut()),
             Entry::Vacant(table) => table,
         };
-        let mut entries = vec![U64::ZERO; to_usize(self.geometry.l2_entries())];
+        let words = self.geometry.entry_words();
+        let mut entries = vec![U64::ZERO; to_usize(self.geometry.l2_entries() * words)];
         let mut set = 0;
         if self.l1[index] != 0 {
             store
                 .file
                 .read(entries.as_mut_bytes(), self.l1[index] & !COPIED)?;
-            set = entries.iter().filter(|entry| entry.get() != 0).count() as u64;
+            let entries = entries.chunks_exact(to_usize(words));
+            set = entries.filter(|entry| !is_unset(entry)).count() as u64;
         }
         Ok(table.insert(Table { entries, set }))
     }
@@ -142,21 +163,28 @@ pub(super) fn write_mapped(
     clusters: u64,
 ) -> Result<u64> {
     /// Entries of one write.
-    const BATCH: u64 = 128 << 10;
+    const BATCH: u64 = 64 << 10;
+    /// All subclusters are in use.
+    const ALL: u64 = (1 << SUBCLUSTERS) - 1;
     let l2_tables = clusters.div_ceil(geometry.l2_entries());
     let l2 = store.allocate(l2_tables);
+    let words = geometry.entry_words();
     let mut batch: Vec<U64> = Vec::new();
     let mut first = 0;
     while first < clusters {
         let end = clusters.min(first + BATCH);
         batch.clear();
-        batch.extend(
-            (first..end)
-                .map(|cluster| U64::new((data + cluster * geometry.cluster_size()) | COPIED)),
-        );
+        for cluster in first..end {
+            batch.push(U64::new(
+                (data + cluster * geometry.cluster_size()) | COPIED,
+            ));
+            if words == 2 {
+                batch.push(U64::new(ALL));
+            }
+        }
         store
             .file
-            .write(batch.as_bytes(), l2 + first * ENTRY_BYTES)?;
+            .write(batch.as_bytes(), l2 + first * words * ENTRY_BYTES)?;
         first = end;
     }
     let l1: Vec<u64> = (0..l2_tables)

@@ -2,13 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
+
+use super::Allocation;
 
 /// Length of one write where a file system cannot allocate and zeroes must be written.
 const ZERO_WRITE: usize = 1 << 20;
@@ -33,6 +35,63 @@ impl OutputFile {
             file,
             label: path.display().to_string(),
         })
+    }
+
+    /// Opens the block device at `path` if there is one. A device that is mounted or otherwise in use is refused by
+    /// the kernel: that is what `O_EXCL` means for a device.
+    pub(super) fn device(path: &Path) -> Result<Option<Self>> {
+        let is_device =
+            std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+        if !is_device {
+            return Ok(None);
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::EXCL.bits().cast_signed())
+            .open(path)
+            .map_err(|e| Error::io("opening the device", e).in_path(path))?;
+        Ok(Some(Self {
+            file,
+            label: path.display().to_string(),
+        }))
+    }
+
+    /// Length of the file or device in bytes.
+    pub(super) fn size(&self) -> Result<u64> {
+        seek(&self.file, SeekFrom::End(0))
+            .map_err(|e| self.error("finding its size".to_owned(), e.into()))
+    }
+
+    /// Makes bytes read as zero without writing them; false where that cannot be.
+    pub(super) fn punch(&self, offset: u64, len: u64) -> Result<bool> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.try_fallocate(how, offset, len)
+    }
+
+    /// Makes bytes read as zero.
+    pub(super) fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let how = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        if self.try_fallocate(how, offset, len)? {
+            return Ok(());
+        }
+        self.write_zeroes(offset, len)
+    }
+
+    fn try_fallocate(&self, how: FallocateFlags, offset: u64, len: u64) -> Result<bool> {
+        loop {
+            return match fallocate(&self.file, how, offset, len) {
+                Ok(()) => Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+                Err(e) => Err(self
+                    .error(format!("zeroing {len} bytes"), e.into())
+                    .at(offset)),
+            };
+        }
     }
 
     /// Name for messages.
@@ -74,18 +133,31 @@ impl OutputFile {
             return match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
                 Ok(()) => Ok(()),
                 Err(Errno::INTR) => continue,
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill_with_zeroes(len),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeroes(0, len),
                 Err(e) => Err(self.error(format!("allocating {len} bytes"), e.into())),
             };
         }
     }
 
-    fn fill_with_zeroes(&self, len: u64) -> Result<()> {
+    /// Sets the length to `len` and allocates as much of it as is wanted; all reads as zero.
+    pub(in crate::formats) fn preallocate(&self, len: u64, how: Allocation) -> Result<()> {
+        match how {
+            Allocation::Off | Allocation::Metadata => self.set_len(len),
+            Allocation::Falloc => self.allocate(len),
+            Allocation::Full => {
+                // Allocated first, so that a full file system is known at once.
+                self.allocate(len)?;
+                self.write_zeroes(0, len)
+            }
+        }
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         let zeroes = vec![0; ZERO_WRITE];
-        let mut offset = 0;
-        while offset < len {
+        let (mut offset, end) = (offset, offset + len);
+        while offset < end {
             let part =
-                usize::try_from(len - offset).map_or(ZERO_WRITE, |left| left.min(ZERO_WRITE));
+                usize::try_from(end - offset).map_or(ZERO_WRITE, |left| left.min(ZERO_WRITE));
             self.write(&zeroes[..part], offset)?;
             offset += part as u64;
         }
@@ -141,7 +213,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = OutputFile::create(&directory.path().join("disk")).unwrap();
         let len = 3 * ZERO_WRITE as u64 + 512;
-        file.fill_with_zeroes(len).unwrap();
+        file.write_zeroes(0, len).unwrap();
         file.sync().unwrap();
         let meta = file.file.metadata().unwrap();
         assert_eq!(meta.len(), len);
