@@ -67,8 +67,8 @@ fn machine_readable_alone_lists_capabilities() -> Result<()> {
 fn wrong_combinations_are_refused_before_the_source_is_looked_at() -> Result<()> {
     let line = refused(["-i", "ova", "/nonexistent.ova", "-o", "local"])?;
     ensure!(line.contains("-os DIR"), "{line}");
-    let line = refused(["-i", "vmx", "/nonexistent.vmx", "-o", "null"])?;
-    ensure!(line.contains("-i vmx is not supported yet"), "{line}");
+    let line = refused(["-i", "vmx", "-it", "vddk", "/nonexistent.vmx", "-o", "null"])?;
+    ensure!(line.contains("-it vddk is not supported"), "{line}");
     Ok(())
 }
 

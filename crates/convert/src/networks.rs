@@ -124,6 +124,7 @@ mod tests {
                 .collect(),
             display: None,
             sound: false,
+            details: types::Details::default(),
         }
     }
 

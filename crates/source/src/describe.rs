@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use types::{
-    CpuTopology, DiskBus, Display, Firmware, Hypervisor, Machine, Nic, NicModel, NicNetwork,
-    Removable, RemovableKind,
+    CpuTopology, DiskBus, Display, Firmware, Hypervisor, Listen, Machine, Nic, NicModel,
+    NicNetwork, Removable, RemovableKind,
 };
 
 use crate::Opened;
@@ -33,12 +33,8 @@ pub(crate) fn machine(machine: &Machine) -> String {
         Some(Firmware::Uefi) => "uefi",
         None => "unknown",
     };
-    let display = match machine.display {
-        Some(Display::Vnc) => "vnc",
-        Some(Display::Spice) => "spice",
-        None => "",
-    };
-    let sound = if machine.sound { "yes" } else { "" };
+    let display = display(machine);
+    let sound = machine.details.sound_model.as_deref().unwrap_or_default();
     let disks: Vec<String> = machine
         .disks
         .iter()
@@ -82,9 +78,36 @@ fn hypervisor(hypervisor: Hypervisor) -> &'static str {
         Hypervisor::HyperV => "hyperv",
         Hypervisor::Xen => "xen",
         Hypervisor::Kvm => "kvm",
+        Hypervisor::Qemu => "qemu",
         Hypervisor::Physical => "physical",
-        _ => "unknown",
+        _ => "unknownhv",
     }
+}
+
+/// Kind of graphics, keyboard, and who may see them.
+fn display(machine: &Machine) -> String {
+    let mut line = match machine.display {
+        Some(Display::Window) => "window",
+        Some(Display::Vnc) => "vnc",
+        Some(Display::Spice) => "spice",
+        _ => return String::new(),
+    }
+    .to_owned();
+    let details = &machine.details;
+    if let Some(keymap) = &details.keymap {
+        let _ = write!(line, " {keymap}");
+    }
+    if details.display_password {
+        line.push_str(" with password");
+    }
+    let _ = match &details.listen {
+        Some(Listen::Address(address)) => write!(line, " listening on address {address}"),
+        Some(Listen::Network(name)) => write!(line, " listening on network {name}"),
+        Some(Listen::Socket(path)) => write!(line, " listening on Unix domain socket {path}"),
+        Some(Listen::None) => write!(line, " listening on private fd"),
+        _ => Ok(()),
+    };
+    line
 }
 
 fn topology(

@@ -66,7 +66,10 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
         memory_bytes: MEMORY_SIZE,
         vcpus: 1,
         topology: None,
-        cpu: types::CpuModel::default(),
+        cpu: types::CpuModel {
+            features: ["acpi", "apic", "pae"].map(str::to_owned).to_vec(),
+            ..types::CpuModel::default()
+        },
         genid: None,
         firmware: None,
         secure_boot: false,
@@ -76,8 +79,9 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
         disks,
         removables: Vec::new(),
         nics: vec![nic],
-        display: None,
+        display: Some(types::Display::Window),
         sound: false,
+        details: types::Details::default(),
     };
     Ok(Prepared {
         machine,

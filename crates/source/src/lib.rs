@@ -33,8 +33,10 @@ mod xmldoc;
 
 pub use describe::describe;
 pub use error::{Error, ErrorKind, Result};
+pub use libvirt::parse_domain_xml;
 pub use manifest::Verification;
-pub use open::{Opened, SourceKind, SourceOptions, VmxPlace, open};
+pub use open::{Opened, SourceKind, SourceOptions, SshPlace, VmxPlace, open};
+pub use vmx::parse_vmx;
 
 pub(crate) use open::{Prepared, PreparedDisk};
 

@@ -41,8 +41,19 @@ pub enum SourceKind {
 pub enum VmxPlace {
     /// A file of this host.
     File(PathBuf),
-    /// `-it ssh`: on an ESXi host, read through the system's ssh: `ssh://[USER@]HOST[:PORT]/vmfs/volumes/…/x.vmx`.
-    Ssh(String),
+    /// `-it ssh`: on an ESXi host, read through the system's ssh.
+    Ssh(SshPlace),
+}
+
+/// A file that is read through ssh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SshPlace {
+    /// `ssh://[USER@]HOST[:PORT]/vmfs/volumes/…/x.vmx`.
+    pub uri: String,
+    /// `-ip`: file whose first line is the password; without one ssh asks, or uses keys and the agent.
+    pub password_file: Option<PathBuf>,
+    /// `-io ssh=PATH`: the program instead of `ssh`.
+    pub program: Option<PathBuf>,
 }
 
 /// How to open it.

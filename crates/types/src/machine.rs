@@ -43,6 +43,40 @@ pub struct Machine {
     pub display: Option<Display>,
     /// A sound card was present.
     pub sound: bool,
+    /// What only some sources state.
+    #[serde(default)]
+    pub details: Details,
+}
+
+/// Facts of the source machine that few sources state and no conversion depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Model of the sound card in libvirt's words, e.g. `ich9`.
+    pub sound_model: Option<String>,
+    /// Keyboard layout of the graphics, e.g. `en-us`.
+    pub keymap: Option<String>,
+    /// The graphics asked for a password; the password itself is not kept.
+    pub display_password: bool,
+    /// Where the graphics listened.
+    pub listen: Option<Listen>,
+    /// Virtual CPUs that were plugged in when the machine started, where they were fewer than `vcpus`.
+    pub vcpus_at_start: Option<u32>,
+}
+
+/// Where the graphics of a libvirt domain listen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type", content = "name")]
+#[non_exhaustive]
+pub enum Listen {
+    /// On this address of the host.
+    Address(String),
+    /// On the address that the host has in this libvirt network.
+    Network(String),
+    /// On this unix socket; empty where libvirt chose its path.
+    Socket(String),
+    /// Nowhere: a local client is handed the connection.
+    None,
 }
 
 /// Where the machine came from.
@@ -58,8 +92,10 @@ pub enum Hypervisor {
     HyperV,
     /// Xen, XCP-ng, XenServer.
     Xen,
-    /// KVM or plain QEMU.
+    /// KVM.
     Kvm,
+    /// QEMU without hardware virtualisation.
+    Qemu,
     /// A physical machine.
     Physical,
     /// Not stated.
@@ -206,8 +242,11 @@ pub enum NicNetwork {
 /// Graphics of the source machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Display {
-    /// A VGA-like window or VNC.
+    /// A window on the host's own screen.
+    Window,
+    /// VNC, or a VGA-like screen of an unnamed kind.
     Vnc,
     /// SPICE.
     Spice,

@@ -18,28 +18,34 @@ use clap::Parser;
     disable_version_flag = true
 )]
 pub(crate) struct Cli {
-    /// Source: an OVA, an OVF folder, or disk files
+    /// Source: a file, a folder, a domain, a URI, or disk files, as the mode has it
     #[arg(value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
-    /// Input mode: ova, or disk (also: local)
+    /// Input mode: libvirt (the default), libvirtxml, ova, vmx, hyperv, vbox, or disk (also: local)
     #[arg(short = 'i', value_name = "MODE", help_heading = "Input")]
     pub(crate) input_mode: Option<String>,
     /// Format of the input disks instead of detecting it: raw, qcow2, vmdk
     #[arg(long = "if", value_name = "FORMAT", help_heading = "Input")]
     pub(crate) input_format: Option<String>,
-    /// Connection of the input (for modes that connect)
+    /// Connection of the input: libvirt URI
     #[arg(long = "ic", value_name = "URI", help_heading = "Input")]
     pub(crate) input_connection: Option<String>,
-    /// Input option (for modes that have some)
+    /// Input option, e.g. ssh=PROGRAM with -it ssh
     #[arg(long = "io", value_name = "OPTION[=VALUE]", help_heading = "Input")]
     pub(crate) input_options: Vec<String>,
-    /// Input transport (for modes that have some)
+    /// Input transport: ssh, with -i vmx
     #[arg(long = "it", value_name = "TRANSPORT", help_heading = "Input")]
     pub(crate) input_transport: Option<String>,
     /// File with the password of the input connection
     #[arg(long = "ip", value_name = "FILE", help_heading = "Input")]
     pub(crate) input_password: Option<PathBuf>,
+    /// Which machine of a source that holds several
+    #[arg(long = "vm", value_name = "NAME", help_heading = "Input")]
+    pub(crate) vm: Option<String>,
+    /// Images may name files anywhere below DIR, not only beside themselves
+    #[arg(long = "base-dir", value_name = "DIR", help_heading = "Input")]
+    pub(crate) base_dir: Option<PathBuf>,
 
     /// Output mode: libvirt (the default), local (also: disk), qemu, null
     #[arg(short = 'o', value_name = "MODE", help_heading = "Output")]

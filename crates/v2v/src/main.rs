@@ -2,6 +2,7 @@
 
 mod cli;
 mod image_cmd;
+mod input;
 mod normalise;
 mod options;
 mod printer;
@@ -139,7 +140,12 @@ const CAPABILITIES: &str = "v2v\n\
     report-option\n\
     json-events\n\
     input:disk\n\
+    input:hyperv\n\
+    input:libvirt\n\
+    input:libvirtxml\n\
     input:ova\n\
+    input:vbox\n\
+    input:vmx\n\
     output:libvirt\n\
     output:local\n\
     output:null\n\

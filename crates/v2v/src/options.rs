@@ -7,14 +7,13 @@ use anyhow::{Context, Result, bail};
 use convert::{ApplianceOptions, Job, MacRule, NetworkRules, RootChoice, Trim};
 use image::Preallocation;
 use image::formats::{Format, OutputFormat};
-use source::{SourceKind, SourceOptions};
+use source::SourceOptions;
 use target::{DomainType, TargetKind, TargetOptions};
 use types::{MacAddr, NicNetwork, StaticIp};
 
 use crate::cli::Cli;
+use crate::input;
 
-/// Input modes of virt-v2v that this program does not have yet.
-const LATER_INPUTS: &[&str] = &["libvirt", "libvirtxml", "vmx"];
 /// Output modes of virt-v2v that this program does not have yet.
 const LATER_OUTPUTS: &[&str] = &[
     "glance",
@@ -30,11 +29,12 @@ const LATER_OUTPUTS: &[&str] = &[
 
 /// Everything that a conversion needs.
 pub(crate) fn job(cli: &Cli) -> Result<Job> {
-    let source = source_kind(cli)?;
+    let source = input::source_kind(cli)?;
     let (networks, static_ips) = network_rules(cli)?;
     let source_options = SourceOptions {
         format: parse_option("-if", cli.input_format.as_deref())?,
-        ..SourceOptions::default()
+        vm: cli.vm.clone(),
+        base_dir: cli.base_dir.clone(),
     };
     Ok(Job {
         target: target_options(cli, &source_options)?,
@@ -61,41 +61,6 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
         },
         report: cli.report.clone(),
     })
-}
-
-fn source_kind(cli: &Cli) -> Result<SourceKind> {
-    for (option, used) in [
-        ("-ic", cli.input_connection.is_some()),
-        ("-it", cli.input_transport.is_some()),
-        ("-ip", cli.input_password.is_some()),
-        ("-io", !cli.input_options.is_empty()),
-    ] {
-        if used {
-            bail!(
-                "{option} does not go with -i {}: only modes that connect to a server take it",
-                input_mode(cli)
-            );
-        }
-    }
-    match input_mode(cli) {
-        "ova" => match cli.sources.as_slice() {
-            [one] => Ok(SourceKind::Ova(one.clone())),
-            other => bail!("-i ova takes one OVA file or folder, found {}", other.len()),
-        },
-        "disk" | "local" => match cli.sources.as_slice() {
-            [] => bail!("-i disk takes at least one disk file"),
-            disks => Ok(SourceKind::Disk(disks.to_vec())),
-        },
-        mode if LATER_INPUTS.contains(&mode) => {
-            bail!("-i {mode} is not supported yet; supported: ova, disk")
-        }
-        mode => bail!("-i {mode}: no such input mode; supported: ova, disk"),
-    }
-}
-
-/// virt-v2v's default is libvirt.
-fn input_mode(cli: &Cli) -> &str {
-    cli.input_mode.as_deref().unwrap_or("libvirt")
 }
 
 fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
@@ -363,8 +328,8 @@ mod tests {
                 "one OVA",
             ),
             (
-                &["-ivmx", "-olocal", "--os=/x", "a.vmx"],
-                "-i vmx is not supported yet",
+                &["-ivmx", "-olocal", "--os=/x", "a.vmx", "b.vmx"],
+                "one .vmx",
             ),
             (&["-ifoo", "-olocal", "--os=/x", "a"], "no such input mode"),
             (&["-iova", "-orhv", "a.ova"], "-o rhv is not supported yet"),

@@ -115,6 +115,7 @@ pub(crate) fn read(tree: &Tree) -> Result<Configuration> {
         nics: nics(&devices, &mut warnings)?,
         display: None,
         sound: false,
+        details: types::Details::default(),
     };
     Ok(Configuration {
         machine,

@@ -80,6 +80,7 @@ pub(crate) fn parse(text: &str, fallback_name: &str) -> Result<Descriptor> {
         nics: system.nics(&items, &mut warnings),
         display: has(items::kind::GRAPHICS).then_some(Display::Vnc),
         sound: has(items::kind::SOUND),
+        details: types::Details::default(),
     };
     Ok(Descriptor {
         machine,

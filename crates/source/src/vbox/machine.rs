@@ -163,6 +163,7 @@ fn read(
             .filter(|kind| !kind.eq_ignore_ascii_case("none"))
             .map(|_| Display::Vnc),
         sound: on(attribute("AudioAdapter", "enabled")),
+        details: types::Details::default(),
     })
 }
 

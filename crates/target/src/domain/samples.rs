@@ -115,6 +115,7 @@ pub(crate) fn bios() -> Sample {
             nics: vec![nic(0xef, NicNetwork::Network("default".into()))],
             display: None,
             sound: false,
+            details: types::Details::default(),
         },
         caps: GuestCaps {
             block_bus: BlockBus::VirtioBlk,
