@@ -19,7 +19,7 @@ mod sink;
 mod source;
 mod zero;
 
-pub use bytes::{ByteStore, FileId, FileRange};
+pub use bytes::{ByteStore, FileId, FileRange, Packing, Unpack};
 pub use error::{Error, ErrorKind, Result};
 pub use info::{Fact, Finding, FindingKind, ImageInfo, MAX_FINDINGS, MetadataCheck, Snapshot};
 pub use neighbours::{Files, Neighbours, Reference};

@@ -14,4 +14,4 @@ pub mod vhdx;
 pub mod vmdk;
 
 pub use create::{Compression, OutputFormat, WriteOptions, create, create_with};
-pub use open::{Format, OpenOptions, open, open_range};
+pub use open::{Format, OpenOptions, open, open_range, unpack};
