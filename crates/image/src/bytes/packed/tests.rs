@@ -1,5 +1,10 @@
 //! Every packing against the bytes that went in: whole, in random pieces, from several threads; and damaged files.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "tests run on 64 bits, and random bytes are cut to size"
+)]
+
 use std::io::Write;
 use std::num::NonZeroU64;
 
