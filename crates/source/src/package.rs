@@ -146,11 +146,9 @@ impl Package {
         Ok(None)
     }
 
-    /// Names of the manifests in the descriptor's folder that belong to it: the one of the same base name
-    /// (DSP0243 1.1.0, 5.1), else, when the package has the place to itself, any.
-    pub(crate) fn manifests(&self) -> Result<Vec<String>> {
-        let stem = stem(&self.descriptor);
-        let mut names: Vec<String> = match &self.place {
+    /// Names of the files in the descriptor's folder.
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(match &self.place {
             Place::Archive(archive) => {
                 let here = archive
                     .names()
@@ -160,7 +158,22 @@ impl Package {
                     .collect()
             }
             Place::Folder(folder) | Place::Descriptor(folder, _) => folder.names()?,
+        })
+    }
+
+    /// The certificate and signature of the manifest (DSP0243 1.1.0, 5.1), which has the descriptor's base name.
+    pub(crate) fn certificate(&self) -> Result<Option<String>> {
+        let own = |name: &String| {
+            has_extension(name, "cert") && self::stem(name) == self::stem(&self.descriptor)
         };
+        Ok(self.names()?.into_iter().find(own))
+    }
+
+    /// Names of the manifests in the descriptor's folder that belong to it: the one of the same base name
+    /// (DSP0243 1.1.0, 5.1), else, when the package has the place to itself, any.
+    pub(crate) fn manifests(&self) -> Result<Vec<String>> {
+        let stem = stem(&self.descriptor);
+        let mut names = self.names()?;
         names.retain(|name| has_extension(name, "mf"));
         if let Some(own) = names.iter().position(|name| self::stem(name) == stem) {
             return Ok(vec![names.swap_remove(own)]);

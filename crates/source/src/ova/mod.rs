@@ -198,6 +198,13 @@ fn verifications(
 ) -> Result<Later> {
     let mut later = Vec::new();
     let mut unmatched = Vec::new();
+    if let Some(name) = package.certificate()? {
+        warnings.push(format!(
+            "{}: the package is signed (`{}`); signatures are not verified, the manifest's hashes are",
+            package.label(),
+            shown(&name)
+        ));
+    }
     for name in package.manifests()? {
         let Some(range) = package.get(&name)? else {
             continue;

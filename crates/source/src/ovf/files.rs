@@ -201,7 +201,13 @@ fn capacity(disk: Node<'_, '_>, id: &str, warnings: &mut Vec<String>) -> Option<
     let unit = xml::attribute(disk, "capacityAllocationUnits")
         .filter(|unit| !unit.is_empty())
         .unwrap_or(default);
-    let number = text.parse::<u64>().ok();
+    let property = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    let number = match property {
+        Some(key) => property_value(disk, key).and_then(|value| value.parse::<u64>().ok()),
+        None => text.parse().ok(),
+    };
     let capacity = number
         .zip(units::bytes_per_unit(unit))
         .and_then(|(number, unit)| number.checked_mul(unit));
@@ -212,6 +218,19 @@ fn capacity(disk: Node<'_, '_>, id: &str, warnings: &mut Vec<String>) -> Option<
         ));
     }
     capacity
+}
+
+/// The value that the descriptor itself gives to a property (DSP0243 1.1.0, 9.1 and 9.5: `${KEY}` as a capacity);
+/// `None` also when properties of that key differ.
+fn property_value<'a>(node: Node<'a, '_>, key: &str) -> Option<&'a str> {
+    let root = node.document().root_element();
+    let mut values = root
+        .descendants()
+        .filter(|node| xml::is_ovf(*node) && node.tag_name().name() == "Property")
+        .filter(|node| xml::attribute(*node, "key") == Some(key))
+        .filter_map(|node| xml::attribute(node, "value"));
+    let value = values.next()?;
+    values.all(|other| other == value).then_some(value)
 }
 
 /// The file of this id in References.

@@ -239,6 +239,15 @@ fn a_disk_without_a_file_is_blank_and_one_with_a_parent_has_it() {
         ErrorKind::Unsupported,
         "neither a file nor a capacity",
     );
+    let section = "<ProductSection><Info>i</Info><Property ovf:key=\"size\" ovf:type=\"int\" ovf:value=\"30\"/></ProductSection>";
+    let sized = text
+        .replace(
+            " ovf:fileRef=\"file0\"",
+            " ovf:capacityAllocationUnits=\"byte * 2^30\"",
+        )
+        .replacen("ovf:capacity=\"4194304\"", "ovf:capacity=\"${size}\"", 1)
+        .replace("<Name>", &format!("{section}<Name>"));
+    assert_eq!(parse_ok(&sized).files[0].capacity, Some(30 << 30));
     let delta = parse_ok(&text.replace(
         " ovf:fileRef=\"file0\"",
         " ovf:fileRef=\"file0\" ovf:parentRef=\"disk1\"",
