@@ -438,7 +438,7 @@ fn damaged_pieces_never_give_a_wrong_disk() {
     let (mut whole, mut refused) = (0, 0);
     let dir = tempfile::tempdir().unwrap();
     let descriptor = Ovf::vmware().text().into_bytes();
-    for round in 0..1500 {
+    for round in 0..600 {
         let chunk = 7000 + random(60_000);
         let mut files: Files = vec![
             ("vm.ovf".into(), descriptor.clone()),
@@ -476,7 +476,7 @@ fn damaged_pieces_never_give_a_wrong_disk() {
         }
     }
     assert!(
-        whole >= 500 && refused > 400,
+        whole >= 200 && refused > 150,
         "{whole} whole, {refused} refused"
     );
 }
