@@ -25,7 +25,7 @@ mod source;
 mod workers;
 mod zero;
 
-pub use bytes::{ByteStore, FileId, FileRange};
+pub use bytes::{ByteStore, FileId, FileRange, Packing, Unpack};
 pub use check::{DataCheck, check_data};
 pub use compare::{CompareOptions, Comparison, Difference, compare};
 pub use delta::copy_delta;

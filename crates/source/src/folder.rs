@@ -58,6 +58,22 @@ impl Folder {
         Ok(names)
     }
 
+    /// Names of the entries of a folder below it; none when there is no such folder. Empty is this one.
+    pub(crate) fn names_in(&self, below: &str) -> Result<Vec<String>> {
+        if below.is_empty() {
+            return self.names();
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.fd, below, flags, Mode::empty(), resolve) {
+            Ok(fd) => {
+                let path = self.path.join(below);
+                Self { fd, path }.names()
+            }
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     /// The regular file of this relative name; `None` when there is none.
     pub(crate) fn get(&self, name: &str) -> Result<Option<FileRange>> {
         let path = self.path.join(name);

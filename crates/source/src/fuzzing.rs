@@ -13,7 +13,7 @@ use crate::{hyperv, manifest, ovf, text, vbox};
 /// An OVF descriptor.
 pub fn ovf(data: &[u8]) {
     if let Ok(text) = text::decode(data) {
-        let _ = ovf::parse(&text, "fuzz");
+        let _ = ovf::parse(&text, "fuzz", None);
     }
 }
 

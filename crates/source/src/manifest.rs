@@ -24,6 +24,8 @@ enum Algorithm {
     Sha1,
     Sha256,
     Sha512,
+    /// Not of manifests: of zip archives.
+    Crc32,
 }
 
 impl Algorithm {
@@ -41,6 +43,7 @@ impl Algorithm {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
             Self::Sha512 => 64,
+            Self::Crc32 => 4,
         }
     }
 }
@@ -51,6 +54,7 @@ impl fmt::Display for Algorithm {
             Self::Sha1 => "SHA1",
             Self::Sha256 => "SHA256",
             Self::Sha512 => "SHA512",
+            Self::Crc32 => "CRC-32",
         })
     }
 }
@@ -125,6 +129,16 @@ impl Verification {
         }
     }
 
+    /// Of a member of a zip archive.
+    pub(crate) fn crc32(name: &str, expected: u32, range: FileRange) -> Self {
+        let entry = Entry {
+            name: name.to_owned(),
+            algorithm: Algorithm::Crc32,
+            expected: format!("{expected:08x}"),
+        };
+        Self::new(entry, range)
+    }
+
     /// The file for people, e.g. `guest.ova:disk1.vmdk`.
     pub fn label(&self) -> &str {
         &self.label
@@ -138,9 +152,10 @@ impl Verification {
     /// Reads the file to its end and compares. `progress` gets the number of bytes read so far, which only grows.
     pub fn run(self, cancel: &CancelToken, progress: &dyn Fn(u64)) -> Result<()> {
         let found = match self.entry.algorithm {
-            Algorithm::Sha1 => hash::<Sha1>(&self.range, cancel, progress)?,
-            Algorithm::Sha256 => hash::<Sha256>(&self.range, cancel, progress)?,
-            Algorithm::Sha512 => hash::<Sha512>(&self.range, cancel, progress)?,
+            Algorithm::Sha1 => hash(Sha1::new(), &self.range, cancel, progress)?,
+            Algorithm::Sha256 => hash(Sha256::new(), &self.range, cancel, progress)?,
+            Algorithm::Sha512 => hash(Sha512::new(), &self.range, cancel, progress)?,
+            Algorithm::Crc32 => hash(Crc::new(), &self.range, cancel, progress)?,
         };
         if found == self.entry.expected {
             return Ok(());
@@ -151,19 +166,61 @@ impl Verification {
             expected,
         } = &self.entry;
         let message = format!(
-            "manifest mismatch: expected {algorithm} {expected} of `{}`, found {found}; the file is damaged or was changed",
+            "{} mismatch: expected {algorithm} {expected} of `{}`, found {found}; the file is damaged or was changed",
+            if *algorithm == Algorithm::Crc32 {
+                "archive"
+            } else {
+                "manifest"
+            },
             shown(name)
         );
         Err(Error::new(ErrorKind::Mismatch, message).in_file(&self.label))
     }
 }
 
-fn hash<D: Digest>(
+/// What all checksums do.
+trait Checksum {
+    fn add(&mut self, bytes: &[u8]);
+    /// Lower-case hexadecimal.
+    fn hex(self) -> String;
+}
+
+impl<D: Digest> Checksum for D {
+    fn add(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+
+    fn hex(self) -> String {
+        let digest = self.finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// libdeflate's CRC-32, which is no [`Digest`].
+struct Crc(libdeflater::Crc);
+
+impl Crc {
+    fn new() -> Self {
+        Self(libdeflater::Crc::new())
+    }
+}
+
+impl Checksum for Crc {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn hex(self) -> String {
+        format!("{:08x}", self.0.sum())
+    }
+}
+
+fn hash<D: Checksum>(
+    mut digest: D,
     range: &FileRange,
     cancel: &CancelToken,
     progress: &dyn Fn(u64),
 ) -> Result<String> {
-    let mut digest = D::new();
     let mut buf = vec![0; usize::try_from(CHUNK_SIZE.min(range.len())).unwrap_or(0)];
     let mut done = 0;
     while done < range.len() {
@@ -173,15 +230,11 @@ fn hash<D: Digest>(
         let len = CHUNK_SIZE.min(range.len() - done);
         let chunk = &mut buf[..usize::try_from(len).unwrap_or(0)];
         range.read_exact_at(chunk, done)?;
-        digest.update(&*chunk);
+        digest.add(chunk);
         done += len;
         progress(done);
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(digest.hex())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a descriptor and its files are: members of a tar archive or files of a folder.
+//! Where a descriptor and its files are: members of an archive or files of a folder.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,6 +9,7 @@ use image::FileRange;
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::folder::Folder;
+use crate::manifest::Verification;
 use crate::{href, sniff};
 
 /// Bytes looked at to tell a descriptor from an archive.
@@ -40,7 +41,7 @@ enum Place {
 }
 
 impl Package {
-    /// Opens a tar archive, a folder, or a descriptor with the files beside it; content decides which.
+    /// Opens an archive (tar, packed tar, zip), a folder, or a descriptor with the files beside it; content decides which.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let label = path.display().to_string();
         let meta = std::fs::metadata(path).map_err(|e| Error::io("opening", e).in_file(&label))?;
@@ -145,11 +146,9 @@ impl Package {
         Ok(None)
     }
 
-    /// Names of the manifests in the descriptor's folder that belong to it: the one of the same base name
-    /// (DSP0243 1.1.0, 5.1), else, when the package has the place to itself, any.
-    pub(crate) fn manifests(&self) -> Result<Vec<String>> {
-        let stem = stem(&self.descriptor);
-        let mut names: Vec<String> = match &self.place {
+    /// Names of the files in the descriptor's folder.
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(match &self.place {
             Place::Archive(archive) => {
                 let here = archive
                     .names()
@@ -159,7 +158,22 @@ impl Package {
                     .collect()
             }
             Place::Folder(folder) | Place::Descriptor(folder, _) => folder.names()?,
+        })
+    }
+
+    /// The certificate and signature of the manifest (DSP0243 1.1.0, 5.1), which has the descriptor's base name.
+    pub(crate) fn certificate(&self) -> Result<Option<String>> {
+        let own = |name: &String| {
+            has_extension(name, "cert") && self::stem(name) == self::stem(&self.descriptor)
         };
+        Ok(self.names()?.into_iter().find(own))
+    }
+
+    /// Names of the manifests in the descriptor's folder that belong to it: the one of the same base name
+    /// (DSP0243 1.1.0, 5.1), else, when the package has the place to itself, any.
+    pub(crate) fn manifests(&self) -> Result<Vec<String>> {
+        let stem = stem(&self.descriptor);
+        let mut names = self.names()?;
         names.retain(|name| has_extension(name, "mf"));
         if let Some(own) = names.iter().position(|name| self::stem(name) == stem) {
             return Ok(vec![names.swap_remove(own)]);
@@ -168,6 +182,71 @@ impl Package {
             names.clear();
         }
         Ok(names)
+    }
+
+    /// True when the files are members of an archive.
+    pub(crate) fn is_archive(&self) -> bool {
+        matches!(self.place, Place::Archive(_))
+    }
+
+    /// Folder of the file with this label below the descriptor's folder, empty or ending in `/`; `None` for a label
+    /// that is none of this package's.
+    pub(crate) fn folder_of(&self, label: &str) -> Option<String> {
+        let name = match &self.place {
+            Place::Archive(_) => label
+                .strip_prefix(&self.label)?
+                .strip_prefix(':')?
+                .strip_prefix(&self.base)?,
+            Place::Folder(folder) | Place::Descriptor(folder, _) => {
+                let path = Path::new(label).strip_prefix(folder.path()).ok()?;
+                path.to_str()?
+            }
+        };
+        Some(match name.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => String::new(),
+        })
+    }
+
+    /// Files named like the reference with a dot and a number after it: their names and the digits.
+    pub(crate) fn numbered(&self, reference: &str) -> Result<Vec<(String, String)>> {
+        for front in href::candidates(reference)? {
+            let (folder, base) = match front.rsplit_once('/') {
+                Some((folder, base)) => (format!("{folder}/"), base),
+                None => (String::new(), front.as_str()),
+            };
+            let digits = |name: &str| {
+                let digits = name.strip_prefix(base)?.strip_prefix('.')?;
+                let valid = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                valid.then(|| digits.to_owned())
+            };
+            let names: Vec<String> = match &self.place {
+                Place::Archive(archive) => {
+                    let folder = format!("{}{folder}", self.base);
+                    let here = archive
+                        .names()
+                        .filter_map(|name| name.strip_prefix(&folder));
+                    here.map(str::to_owned).collect()
+                }
+                Place::Folder(place) | Place::Descriptor(place, _) => place.names_in(&folder)?,
+            };
+            let found: Vec<(String, String)> = names
+                .iter()
+                .filter_map(|name| Some((format!("{folder}{name}"), digits(name)?)))
+                .collect();
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Checks that the archive itself wants of the members that were opened.
+    pub(crate) fn unverified(&self) -> Vec<Verification> {
+        match &self.place {
+            Place::Archive(archive) => archive.unverified(),
+            _ => Vec::new(),
+        }
     }
 
     /// A file of the descriptor's folder by its name.

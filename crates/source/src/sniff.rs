@@ -28,7 +28,7 @@ pub(crate) fn not_a_tar(head: &[u8]) -> String {
         .position(|(magic, _)| head.starts_with(magic));
     match found.and_then(|index| SIGNATURES.get(index).map(|(_, name)| (index, *name))) {
         Some((index, name)) if index < ARCHIVES => {
-            format!("{expected} {name} data; compressed archives are not supported yet")
+            format!("{expected} {name} data, which is not supported here")
         }
         Some((_, name)) => format!("{expected} a {name}; use -i disk for it"),
         None if head.iter().all(|&byte| byte == 0) => format!("{expected} only zeroes"),

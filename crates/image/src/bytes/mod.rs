@@ -5,8 +5,10 @@
 mod concat;
 mod host;
 mod memory;
+mod packed;
 mod range;
 mod store;
 
+pub use packed::{Packing, Unpack};
 pub use range::FileRange;
 pub use store::{ByteStore, FileId};

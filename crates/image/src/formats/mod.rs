@@ -18,5 +18,5 @@ pub mod vmdk;
 
 pub use create::{Compression, OutputFormat, WriteOptions, create, create_with};
 pub use location::{Chain, is_uri, open_bytes, open_chain, open_location};
-pub use open::{Format, OpenOptions, open, open_range};
+pub use open::{Format, OpenOptions, open, open_range, unpack};
 pub use resize::{NewSize, lock_exclusively, resize};

@@ -85,6 +85,11 @@ pub(in crate::formats) fn open_in(
     format: Option<Format>,
     context: &mut Context,
 ) -> Result<Arc<dyn BlockSource>> {
+    let range = match format {
+        // The bytes as they are, whatever they look like: the guest may have written them.
+        Some(Format::Raw) => range,
+        _ => unpack(range)?,
+    };
     let format = match format {
         Some(format) => format,
         None => Format::probe(&range)?,
@@ -109,6 +114,17 @@ pub(in crate::formats) fn open_in(
         Format::Qcow1 => Arc::new(qcow1::Reader::open_in(range, context)?),
         Format::Qed => Arc::new(qed::Reader::open_in(range, context)?),
     })
+}
+
+/// What is inside a file that is packed as a whole (gzip, xz, zstd), read in place; any other file as it is.
+pub fn unpack(range: FileRange) -> Result<FileRange> {
+    match range.packing()? {
+        Some(packing) => {
+            tracing::debug!(file = range.label(), packing = packing.name(), "indexing");
+            range.unpacked(packing)
+        }
+        None => Ok(range),
+    }
 }
 
 /// Formats that are known and not read: qemu-img's word, and a name for messages.
@@ -149,15 +165,30 @@ const MAGICS: &[(usize, &[u8], Found)] = &[
     (
         0,
         b"\x1f\x8b\x08",
-        Found::Packed("gzip-compressed; unpack it"),
+        Found::Packed("gzip data inside of packed data; unpack it"),
     ),
-    (0, b"\xfd7zXZ\0", Found::Packed("xz-compressed; unpack it")),
+    (
+        0,
+        b"\xfd7zXZ\0",
+        Found::Packed("xz data inside of packed data; unpack it"),
+    ),
     (
         0,
         b"\x28\xb5\x2f\xfd",
-        Found::Packed("zstd-compressed; unpack it"),
+        Found::Packed("zstd data inside of packed data; unpack it"),
     ),
-    (0, b"PK\x03\x04", Found::Packed("a zip archive; unpack it")),
+    (
+        0,
+        b"PK\x03\x04",
+        Found::Packed("a zip archive; give it as an OVA (-i ova), or unpack it"),
+    ),
+    // The magic of a bzip2 block, after `BZh` and a digit.
+    (4, b"1AY&SY", Found::Packed("bzip2-compressed; unpack it")),
+    (
+        0,
+        b"7z\xbc\xaf\x27\x1c",
+        Found::Packed("a 7-Zip archive; unpack it"),
+    ),
 ];
 
 impl Format {

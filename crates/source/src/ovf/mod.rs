@@ -1,9 +1,11 @@
 //! OVF descriptors (DMTF DSP0243): 1.x, 2.x, and the draft 0.9 that old VMware and VirtualBox write.
 //!
-//! Reads one virtual system: name, processors, memory, firmware, disks, drives, adapters, and the extensions of VMware and
-//! VirtualBox that tell more of these. Refuses by name: document type declarations, several virtual systems,
-//! blank, delta, compressed and chunked disks, remote references. The default deployment option is taken.
+//! Reads one virtual system, of several the one that the user names: name, processors, memory, firmware, disks, drives,
+//! adapters, and the extensions of VMware, VirtualBox, XenServer and oVirt that tell more of these. Refuses by name: document
+//! type declarations, encrypted parts, remote references, compression other than gzip. The default deployment option is
+//! taken; texts in other languages, and files with such texts, are left alone.
 
+mod files;
 mod items;
 mod platform;
 mod storage;
@@ -13,10 +15,10 @@ mod xml;
 use roxmltree::Node;
 use types::{Display, Machine};
 
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, ErrorKind, Result, shown};
 
 use platform::System;
-pub(crate) use storage::DiskFile;
+pub(crate) use storage::{DiskFile, FileRef};
 
 /// Virtual systems named in a message.
 const MAX_LISTED: usize = 10;
@@ -33,7 +35,8 @@ pub(crate) struct Descriptor {
 }
 
 /// Reads a descriptor; `fallback_name` is for a machine that has none.
-pub(crate) fn parse(text: &str, fallback_name: &str) -> Result<Descriptor> {
+/// `wanted` chooses among several machines by `ovf:id` or name.
+pub(crate) fn parse(text: &str, fallback_name: &str, wanted: Option<&str>) -> Result<Descriptor> {
     let document = xml::parse(text)?;
     let envelope = document.root_element();
     if !xml::is_envelope(envelope) {
@@ -46,8 +49,10 @@ pub(crate) fn parse(text: &str, fallback_name: &str) -> Result<Descriptor> {
             "expected an OVF Envelope, found `{name}` of {uri}"
         )));
     }
-    let node = only_system(envelope)?;
+    refuse_encrypted(envelope)?;
+    let node = choose_system(envelope, wanted)?;
     let mut warnings = Vec::new();
+    not_understood(envelope, node, &mut warnings);
     let hardware = hardware(node, &mut warnings)?;
     let option = default_option(envelope, &mut warnings);
     let items = items::collect(hardware, option, &mut warnings);
@@ -89,33 +94,120 @@ pub(crate) fn parse(text: &str, fallback_name: &str) -> Result<Descriptor> {
     })
 }
 
-/// The one virtual system, which may stand in a collection.
-fn only_system<'a, 'i>(envelope: Node<'a, 'i>) -> Result<Node<'a, 'i>> {
+/// The virtual system that is meant; they may stand in collections, which may be nested (DSP0243 1.1.0, 9.9). Of ids and
+/// names ids go first, because they are unique.
+fn choose_system<'a, 'i>(envelope: Node<'a, 'i>, wanted: Option<&str>) -> Result<Node<'a, 'i>> {
     let systems: Vec<Node<'_, '_>> = envelope
         .descendants()
         .filter(|node| xml::is_kind(*node, "Content", "VirtualSystem"))
         .collect();
-    match systems.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(Error::corrupt("expected a VirtualSystem, found none")),
-        many => {
-            let label = |node: &Node<'_, '_>| name(*node).unwrap_or_else(|| "unnamed".to_owned());
-            let listed: Vec<String> = many
+    if systems.is_empty() {
+        return Err(Error::corrupt("expected a VirtualSystem, found none"));
+    }
+    let Some(wanted) = wanted else {
+        return match systems.as_slice() {
+            [one] => Ok(*one),
+            many => Err(Error::unsupported(format!(
+                "the descriptor holds {} machines, expected one: {}; hint: choose one by --vm NAME",
+                many.len(),
+                listed(many)
+            ))),
+        };
+    };
+    let by_id = |node: &&Node<'_, '_>| xml::attribute(**node, "id") == Some(wanted);
+    if let Some(found) = systems.iter().find(by_id) {
+        return Ok(*found);
+    }
+    let mut named = systems
+        .iter()
+        .filter(|node| name(**node).as_deref() == Some(wanted));
+    match (named.next(), named.next()) {
+        (Some(found), None) => Ok(*found),
+        (None, _) => Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "the descriptor has no machine `{}`, only {}",
+                shown(wanted),
+                listed(&systems)
+            ),
+        )),
+        (Some(_), Some(_)) => {
+            let same: Vec<Node<'_, '_>> = systems
+                .iter()
+                .filter(|node| name(**node).as_deref() == Some(wanted))
+                .copied()
+                .collect();
+            let ids: Vec<String> = same
                 .iter()
                 .take(MAX_LISTED)
-                .map(|node| format!("`{}`", shown(&label(node))))
+                .map(|node| {
+                    format!(
+                        "`{}`",
+                        shown(xml::attribute(*node, "id").unwrap_or_default())
+                    )
+                })
                 .collect();
-            let more = match many.len() - listed.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let message = format!(
-                "the descriptor holds {} machines, expected one: {}{more}",
-                many.len(),
-                listed.join(", ")
-            );
-            Err(Error::unsupported(message))
+            Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "the descriptor has {} machines `{}`; hint: give --vm one of the ids {}",
+                    same.len(),
+                    shown(wanted),
+                    ids.join(", ")
+                ),
+            ))
         }
+    }
+}
+
+/// Machines by name for a message.
+fn listed(systems: &[Node<'_, '_>]) -> String {
+    let label = |node: &Node<'_, '_>| name(*node).unwrap_or_else(|| "unnamed".to_owned());
+    let listed: Vec<String> = systems
+        .iter()
+        .take(MAX_LISTED)
+        .map(|node| format!("`{}`", shown(&label(node))))
+        .collect();
+    let more = match systems.len() - listed.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", listed.join(", "))
+}
+
+/// Refuses what needs a key (DSP0243 2.1.1, 9.17 and 10: XML Encryption).
+fn refuse_encrypted(envelope: Node<'_, '_>) -> Result<()> {
+    let encrypted = |node: &Node<'_, '_>| {
+        xml::is_encryption(*node) || xml::is_kind(*node, "Section", "EncryptionSection")
+    };
+    match envelope.descendants().find(encrypted) {
+        None => Ok(()),
+        Some(node) => Err(Error::unsupported(format!(
+            "the package is encrypted (`{}`), which is not supported",
+            shown(node.tag_name().name())
+        ))),
+    }
+}
+
+/// Warns of sections that the exporter wants understood (`ovf:required`, DSP0243 1.1.0, 6.3: true where it is absent) and
+/// that are not DSP0243's own.
+fn not_understood(envelope: Node<'_, '_>, system: Node<'_, '_>, warnings: &mut Vec<String>) {
+    let required =
+        |node: Node<'_, '_>| !matches!(xml::attribute(node, "required"), Some("false" | "0"));
+    let mut names: Vec<String> = Vec::new();
+    for node in envelope.children().chain(system.children()) {
+        if node.is_element() && !xml::is_ovf(node) && required(node) {
+            let name = format!("`{}`", shown(node.tag_name().name()));
+            if !names.contains(&name) && names.len() < MAX_LISTED {
+                names.push(name);
+            }
+        }
+    }
+    if !names.is_empty() {
+        warnings.push(format!(
+            "the descriptor has sections that it calls required and that are not known here: {}",
+            names.join(", ")
+        ));
     }
 }
 

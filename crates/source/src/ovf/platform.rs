@@ -52,7 +52,32 @@ impl<'a, 'i> System<'a, 'i> {
         xml::child(self.hardware, "System").and_then(|system| xml::cim_text(system, name))
     }
 
-    /// By VirtualBox's own element (it calls itself `vmx-6` in OVF 0.9), else by VirtualSystemType.
+    /// Text of a child of the VirtualSystem that oVirt writes without a namespace: `BiosType`.
+    fn ovirt(self, name: &str) -> Option<String> {
+        xml::child(self.node, name).map(xml::text)
+    }
+
+    /// A setting that XenServer and XCP-ng (XenCenter's appliance export) write as
+    /// `<VirtualSystemOtherConfigurationData Name="…"><Value>…`.
+    fn xen_setting(self, name: &str) -> Option<String> {
+        self.hardware
+            .descendants()
+            .filter(|node| xml::is_xen(*node))
+            .find(|node| node.attribute("Name") == Some(name))
+            .and_then(xml::value_text)
+    }
+
+    /// True when a list such as `nx=true;secureboot=true` has this.
+    fn xen_flag(self, setting: &str, key: &str, value: &str) -> bool {
+        let list = self.xen_setting(setting).unwrap_or_default();
+        list.split([';', ',']).any(|pair| {
+            let (found, what) = pair.split_once(['=', ':']).unwrap_or((pair, ""));
+            found.trim() == key && what.trim().eq_ignore_ascii_case(value)
+        })
+    }
+
+    /// By VirtualBox's own element (it calls itself `vmx-6` in OVF 0.9), else by VirtualSystemType, else by elements
+    /// that only one exporter writes.
     pub(crate) fn hypervisor(self) -> Hypervisor {
         if self.vbox_machine().is_some() {
             return Hypervisor::VirtualBox;
@@ -69,12 +94,26 @@ impl<'a, 'i> System<'a, 'i> {
             Hypervisor::Vmware
         } else if any(&["virtualbox"]) {
             Hypervisor::VirtualBox
-        } else if any(&["xen", "hvm-"]) {
+        } else if any(&["xen", "hvm"]) {
             Hypervisor::Xen
-        } else if any(&["kvm", "qemu"]) {
+        } else if any(&[
+            "kvm",
+            "qemu",
+            "ahv",
+            "nutanix",
+            "acropolis",
+            "engine",
+            "rhev",
+            "ovirt",
+        ]) {
+            // oVirt writes `ENGINE 4.5.2`; AHV is Nutanix's KVM.
             Hypervisor::Kvm
         } else if any(&["microsoft", "hyperv", "hyper-v"]) {
             Hypervisor::HyperV
+        } else if self.node.descendants().any(xml::is_xen) {
+            Hypervisor::Xen
+        } else if self.ovirt("BiosType").is_some() {
+            Hypervisor::Kvm
         } else {
             Hypervisor::Unknown
         }
@@ -92,6 +131,16 @@ impl<'a, 'i> System<'a, 'i> {
                 )),
             }
         }
+        // oVirt's BiosType: 1 and 2 are SeaBIOS, 3 OVMF, 4 OVMF with Secure Boot.
+        match self.ovirt("BiosType").as_deref() {
+            Some("1" | "2") => return Some(Firmware::Bios),
+            Some("3" | "4") => return Some(Firmware::Uefi),
+            _ => {}
+        }
+        if self.xen_setting("HVM_boot_params").is_some() {
+            let uefi = self.xen_flag("HVM_boot_params", "firmware", "uefi");
+            return Some(if uefi { Firmware::Uefi } else { Firmware::Bios });
+        }
         let vbox_type = self
             .vbox("Firmware")
             .and_then(|node| node.attribute("type"))
@@ -104,8 +153,17 @@ impl<'a, 'i> System<'a, 'i> {
     }
 
     pub(crate) fn secure_boot(self) -> bool {
-        self.vmw_config("bootOptions.efiSecureBootEnabled")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        let vmware = self
+            .vmw_config("bootOptions.efiSecureBootEnabled")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let vbox = self
+            .vbox("SecureBoot")
+            .and_then(|node| node.attribute("enabled"))
+            .is_some_and(|value| value == "true");
+        vmware
+            || vbox
+            || self.ovirt("BiosType").as_deref() == Some("4")
+            || self.xen_flag("platform", "secureboot", "true")
     }
 
     pub(crate) fn tpm(self, items: &[Item]) -> bool {
@@ -113,6 +171,10 @@ impl<'a, 'i> System<'a, 'i> {
             .vbox("TrustedPlatformModule")
             .and_then(|node| node.attribute("type"));
         items.iter().any(|item| item.has_sub_type("vmware.vtpm"))
+            || self
+                .ovirt("TpmEnabled")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            || self.xen_flag("platform", "vtpm", "true")
             || vbox.is_some_and(|kind| !kind.is_empty() && !kind.eq_ignore_ascii_case("none"))
     }
 

@@ -16,19 +16,37 @@ use std::collections::HashMap;
 use roxmltree::Node;
 use types::{Disk, DiskBus, Removable, RemovableKind};
 
+use super::files::Target;
 use super::items::{Item, kind};
-use super::{units, xml};
-use crate::error::{Error, ErrorKind, Result, shown};
+use super::xml;
+use crate::error::{Result, shown};
 
-/// The file behind a disk of the machine.
+/// The content of a disk of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskFile {
-    /// Reference as the descriptor writes it.
-    pub(crate) href: String,
-    /// Size of the file in bytes that the descriptor states.
-    pub(crate) file_size: Option<u64>,
+    /// For people: the reference, or the disk's id where it has no file.
+    pub(crate) label: String,
+    /// Its file; without one the disk is blank, or equal to its parent.
+    pub(crate) file: Option<FileRef>,
     /// Capacity in bytes that the descriptor states.
     pub(crate) capacity: Option<u64>,
+    /// The descriptor says that the file is raw.
+    pub(crate) raw: bool,
+    /// What is read where the file holds nothing (`ovf:parentRef`).
+    pub(crate) parent: Option<Box<DiskFile>>,
+}
+
+/// A `File` of the References (DSP0243 1.1.0, 7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRef {
+    /// Reference as the descriptor writes it.
+    pub(crate) href: String,
+    /// Size in bytes that the descriptor states, of all chunks together, packed if it is packed.
+    pub(crate) size: Option<u64>,
+    /// `ovf:compression="gzip"`.
+    pub(crate) gzip: bool,
+    /// `ovf:chunkSize`: every piece but the last has this many bytes.
+    pub(crate) chunk_size: Option<u64>,
 }
 
 /// Where an item hangs.
@@ -138,14 +156,18 @@ pub(crate) fn disks(
     let mut found: Vec<(Slot, DiskFile)> = Vec::new();
     let mut used: Vec<String> = Vec::new();
     for item in items.iter().filter(|item| item.kind == kind::DISK) {
-        let slot = controllers.slot(item);
+        let mut slot = controllers.slot(item);
+        let target = Target::of(envelope, item)?;
+        if slot.bus == DiskBus::Unknown {
+            slot.bus = target.interface().unwrap_or(DiskBus::Unknown);
+        }
         if slot.bus == DiskBus::Unknown {
             warnings.push(format!(
                 "hard disk {}: its controller is not known",
                 item.shown()
             ));
         }
-        let file = disk_file(envelope, item, &mut used, warnings)?;
+        let file = target.resolve(&mut used, warnings)?;
         found.push((slot, file));
     }
     for disk in
@@ -204,11 +226,11 @@ fn number(found: Vec<(Slot, DiskFile)>, warnings: &mut Vec<String>) -> Vec<(Disk
         {
             warnings.push(format!(
                 "`{}`: another disk has the same place on the same controller",
-                shown(&file.href)
+                shown(&file.label)
             ));
         }
         let disk = Disk {
-            label: file.href.clone(),
+            label: file.label.clone(),
             bus: slot.bus,
             controller: slot.controller,
             unit,
@@ -218,133 +240,6 @@ fn number(found: Vec<(Slot, DiskFile)>, warnings: &mut Vec<String>) -> Vec<(Disk
         out.push((disk, file));
     }
     out
-}
-
-/// Follows a disk item to its file.
-fn disk_file(
-    envelope: Node<'_, '_>,
-    item: &Item,
-    used: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<DiskFile> {
-    let what = format!("hard disk {}", item.shown());
-    let Some(resource) = item.host_resource.as_deref() else {
-        return Err(Error::new(
-            ErrorKind::Missing,
-            format!("{what}: expected a HostResource that names its disk, found none"),
-        ));
-    };
-    let path = resource
-        .strip_prefix("ovf:")
-        .unwrap_or(resource)
-        .trim_start_matches('/');
-    if let Some(id) = path.strip_prefix("file/") {
-        return referenced_file(envelope, id, &what, None);
-    }
-    let Some(id) = path.strip_prefix("disk/") else {
-        let message = format!(
-            "{what}: expected a HostResource such as `ovf:/disk/ID`, found `{}`",
-            shown(resource)
-        );
-        return Err(Error::corrupt(message));
-    };
-    used.push(id.to_owned());
-    let mut matching = xml::sections(envelope, "DiskSection")
-        .flat_map(|section| xml::children(section, "Disk"))
-        .filter(|disk| xml::attribute(*disk, "diskId") == Some(id));
-    let Some(disk) = matching.next() else {
-        let message = format!("{what}: the DiskSection has no disk `{}`", shown(id));
-        return Err(Error::new(ErrorKind::Missing, message));
-    };
-    if matching.next().is_some() {
-        return Err(Error::corrupt(format!(
-            "the DiskSection has two disks `{}`",
-            shown(id)
-        )));
-    }
-    if let Some(parent) = xml::attribute(disk, "parentRef").filter(|parent| !parent.is_empty()) {
-        let message = format!(
-            "{what}: disk `{}` is a delta of disk `{}`, which is not supported",
-            shown(id),
-            shown(parent)
-        );
-        return Err(Error::unsupported(message));
-    }
-    let capacity = capacity(disk, id, warnings);
-    match xml::attribute(disk, "fileRef").filter(|file| !file.is_empty()) {
-        Some(file) => referenced_file(envelope, file, &what, capacity),
-        None => Err(Error::unsupported(format!(
-            "{what}: disk `{}` is a blank disk (it has no file), which is not supported",
-            shown(id)
-        ))),
-    }
-}
-
-/// Capacity in bytes; the image itself knows better, so trouble is only a warning.
-fn capacity(disk: Node<'_, '_>, id: &str, warnings: &mut Vec<String>) -> Option<u64> {
-    let text = xml::attribute(disk, "capacity").unwrap_or_default();
-    let unit = xml::attribute(disk, "capacityAllocationUnits")
-        .filter(|unit| !unit.is_empty())
-        .unwrap_or("byte");
-    let number = text.parse::<u64>().ok();
-    let capacity = number
-        .zip(units::bytes_per_unit(unit))
-        .and_then(|(number, unit)| number.checked_mul(unit));
-    if capacity.is_none() {
-        let (id, text, unit) = (shown(id), shown(text), shown(unit));
-        warnings.push(format!(
-            "disk `{id}`: cannot read its capacity `{text}` in units of `{unit}`"
-        ));
-    }
-    capacity
-}
-
-/// The file of this id in References.
-fn referenced_file(
-    envelope: Node<'_, '_>,
-    id: &str,
-    what: &str,
-    capacity: Option<u64>,
-) -> Result<DiskFile> {
-    let mut matching = xml::children(envelope, "References")
-        .flat_map(|references| xml::children(references, "File"))
-        .filter(|file| xml::attribute(*file, "id") == Some(id));
-    let Some(file) = matching.next() else {
-        let message = format!("{what}: References have no file `{}`", shown(id));
-        return Err(Error::new(ErrorKind::Missing, message));
-    };
-    if matching.next().is_some() {
-        return Err(Error::corrupt(format!(
-            "References have two files `{}`",
-            shown(id)
-        )));
-    }
-    let href = xml::attribute(file, "href").unwrap_or_default().to_owned();
-    match xml::attribute(file, "compression") {
-        None | Some("" | "identity") => {}
-        Some(other) => {
-            let message = format!(
-                "{what}: `{}` has ovf:compression=\"{}\", which is not supported",
-                shown(&href),
-                shown(other)
-            );
-            return Err(Error::unsupported(message));
-        }
-    }
-    if let Some(chunk) = xml::attribute(file, "chunkSize").filter(|chunk| !chunk.is_empty()) {
-        let message = format!(
-            "{what}: `{}` is in chunks (ovf:chunkSize=\"{}\"), which is not supported",
-            shown(&href),
-            shown(chunk)
-        );
-        return Err(Error::unsupported(message));
-    }
-    let file_size = xml::attribute(file, "size").and_then(|size| size.parse().ok());
-    Ok(DiskFile {
-        href,
-        file_size,
-        capacity,
-    })
 }
 
 /// CD-ROM and floppy drives in document order.

@@ -7,11 +7,11 @@ use crate::error::ErrorKind;
 use crate::tests::descriptor::{Ovf, controller, disk_item, item};
 
 pub(super) fn parse_ok(text: &str) -> Descriptor {
-    parse(text, "fallback").unwrap_or_else(|e| panic!("{e}\n{text}"))
+    parse(text, "fallback", None).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
 pub(super) fn refused(text: &str, kind: ErrorKind, part: &str) {
-    let error = parse(text, "fallback").unwrap_err();
+    let error = parse(text, "fallback", None).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     assert!(
         error.to_string().contains(part),
@@ -56,6 +56,7 @@ fn memory_is_read_in_its_units() {
             }
             .text(),
             "x",
+            None,
         )
     };
     for (quantity, units) in [
@@ -110,6 +111,7 @@ fn virtual_cpus_are_grouped_only_when_it_comes_out_even() {
             }
             .text(),
             "x",
+            None,
         )
     };
     let machine = cpus("6", "3").unwrap().machine;
@@ -371,7 +373,7 @@ fn depth_and_number_of_elements_are_bounded() {
 fn damaged_descriptors_never_panic() {
     let text = Ovf::vmware().text();
     for end in (0..text.len()).step_by(7) {
-        let _ = parse(text.get(..end).unwrap_or_default(), "x");
+        let _ = parse(text.get(..end).unwrap_or_default(), "x", None);
     }
     for value in [
         "",
@@ -386,7 +388,124 @@ fn damaged_descriptors_never_panic() {
         for digits in [">0<", ">1<", ">17<", ">3<", "\"4194304\""] {
             let (open, close) = digits.split_at(1);
             let close = &close[close.len() - 1..];
-            let _ = parse(&text.replace(digits, &format!("{open}{value}{close}")), "x");
+            let _ = parse(
+                &text.replace(digits, &format!("{open}{value}{close}")),
+                "x",
+                None,
+            );
         }
     }
+}
+
+#[test]
+fn one_of_several_machines_is_chosen_by_id_or_name() {
+    let text = Ovf::vmware().text();
+    let start = text.find("<VirtualSystem ").unwrap();
+    let end = text.find("</Envelope>").unwrap();
+    let one = &text[start..end];
+    let other = |id: &str, name: &str| {
+        one.replace("\"vm-1\"", &format!("\"{id}\""))
+            .replace("web server", name)
+    };
+    let nested = |inner: &str| {
+        format!(
+            "<VirtualSystemCollection ovf:id=\"c\"><Info>i</Info>{inner}</VirtualSystemCollection>"
+        )
+    };
+    let systems = nested(&format!(
+        "{one}{}{}",
+        nested(&other("vm-2", "database")),
+        other("vm-3", "database")
+    ));
+    let text = format!("{}{systems}</Envelope>", &text[..start]);
+    let chosen = |wanted| parse(&text, "x", Some(wanted)).map(|found| found.machine.name);
+    assert_eq!(chosen("vm-1").unwrap(), "web server");
+    assert_eq!(chosen("web server").unwrap(), "web server");
+    assert_eq!(chosen("vm-2").unwrap(), "database");
+    for (wanted, part) in [
+        ("database", "`vm-2`, `vm-3`"),
+        ("mail", "no machine `mail`, only `web server`, `database`"),
+    ] {
+        let error = chosen(wanted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    refused(&text, ErrorKind::Unsupported, "--vm NAME");
+}
+
+#[test]
+fn encrypted_packages_are_refused() {
+    let sections = [
+        "<EncryptionSection><Info>i</Info></EncryptionSection>",
+        "<x:EncryptedData xmlns:x=\"http://www.w3.org/2001/04/xmlenc#\"/>",
+    ];
+    for extra_sections in sections {
+        let text = Ovf {
+            extra_sections,
+            ..Ovf::vmware()
+        }
+        .text();
+        refused(&text, ErrorKind::Unsupported, "is encrypted");
+    }
+}
+
+#[test]
+fn required_sections_that_are_not_known_are_named() {
+    let warned = |extra_sections| {
+        let text = Ovf {
+            extra_sections,
+            ..Ovf::vmware()
+        }
+        .text();
+        parse_ok(&text).warnings.join("\n")
+    };
+    assert!(warned("<vmw:MagicSection/>").contains("`MagicSection`"));
+    assert!(!warned("<vmw:MagicSection ovf:required=\"false\"/>").contains("Magic"));
+}
+
+#[test]
+fn xenserver_and_ovirt_write_firmware_their_own_way() {
+    let xen = |params: &str, platform: &str| {
+        let config: &'static str = Box::leak(
+            format!(
+                "<c:VirtualSystemOtherConfigurationData xmlns:c=\"http://schemas.citrix.com/ovf/envelope/1\" \
+                 Name=\"HVM_boot_params\"><Value>{params}</Value></c:VirtualSystemOtherConfigurationData>\
+                 <c:VirtualSystemOtherConfigurationData xmlns:c=\"http://schemas.citrix.com/ovf/envelope/1\" \
+                 Name=\"platform\"><Value>{platform}</Value></c:VirtualSystemOtherConfigurationData>"
+            )
+            .into_boxed_str(),
+        );
+        let machine = parse_ok(
+            &Ovf {
+                system_type: "hvm-3.0-unknown",
+                config,
+                ..Ovf::vmware()
+            }
+            .text(),
+        )
+        .machine;
+        (machine.hypervisor, machine.firmware, machine.secure_boot)
+    };
+    assert_eq!(
+        xen("order=dc;firmware=uefi", "nx=true;secureboot=true"),
+        (Hypervisor::Xen, Some(Firmware::Uefi), true)
+    );
+    assert_eq!(
+        xen("order=dc", "nx=true"),
+        (Hypervisor::Xen, Some(Firmware::Bios), false)
+    );
+    let ovirt = |bios: &str| {
+        let text = Ovf {
+            system_type: "ENGINE 4.5.2.4",
+            config: "",
+            ..Ovf::vmware()
+        }
+        .text()
+        .replace("<Name>", &format!("<BiosType>{bios}</BiosType><Name>"));
+        let machine = parse_ok(&text).machine;
+        (machine.hypervisor, machine.firmware, machine.secure_boot)
+    };
+    assert_eq!(ovirt("1"), (Hypervisor::Kvm, Some(Firmware::Bios), false));
+    assert_eq!(ovirt("3"), (Hypervisor::Kvm, Some(Firmware::Uefi), false));
+    assert_eq!(ovirt("4"), (Hypervisor::Kvm, Some(Firmware::Uefi), true));
 }

@@ -23,6 +23,9 @@ const CIM: &str = "http://schemas.dmtf.org/wbem/wscim/1/cim";
 /// XML Schema instance, for `xsi:type` of OVF 0.9.
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
+/// XML Encryption Syntax and Processing.
+const XENC: &str = "http://www.w3.org/2001/04/xmlenc#";
+
 /// Parses a descriptor. Without a DTD a document can define no entities; depth is no matter, as the parser does not
 /// recurse and neither do the walks here.
 pub(crate) fn parse(text: &str) -> Result<Document<'_>> {
@@ -104,6 +107,25 @@ pub(crate) fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
     found
         .find(|attribute| attribute.namespace().is_none_or(known))
         .map(|attribute| attribute.value().trim())
+}
+
+/// True for an element of XML Encryption.
+pub(crate) fn is_encryption(node: Node<'_, '_>) -> bool {
+    node.is_element() && node.tag_name().namespace() == Some(XENC)
+}
+
+/// True for an element of XenServer's namespaces, `http://schemas.citrix.com/ovf/envelope/1` and
+/// `http://www.citrix.com/xenclient/ovf/1`.
+pub(crate) fn is_xen(node: Node<'_, '_>) -> bool {
+    let uri = node.tag_name().namespace().unwrap_or_default();
+    node.is_element() && uri.contains("citrix.com/")
+}
+
+/// Text of a child called `Value` in any namespace.
+pub(crate) fn value_text(node: Node<'_, '_>) -> Option<String> {
+    node.children()
+        .find(|child| child.is_element() && child.tag_name().name() == "Value")
+        .map(text)
 }
 
 /// An attribute of VMware's namespace.

@@ -3,4 +3,5 @@
 pub(crate) mod descriptor;
 pub(crate) mod fixtures;
 mod packages;
+mod packed;
 mod print_source;

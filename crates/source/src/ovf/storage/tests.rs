@@ -16,7 +16,7 @@ fn order(items: &[String]) -> Vec<String> {
     parse_ok(&ovf.text())
         .files
         .into_iter()
-        .map(|file| file.href)
+        .map(|file| file.label)
         .collect()
 }
 
@@ -138,33 +138,38 @@ fn disks_that_cannot_be_read_are_refused_by_name() {
         text.replace(from, to)
     };
     refused(
-        &edit(" ovf:fileRef=\"file0\"", ""),
-        ErrorKind::Unsupported,
-        "blank disk",
-    );
-    refused(
         &edit(
             " ovf:id=\"file0\"",
-            " ovf:id=\"file0\" ovf:compression=\"gzip\"",
+            " ovf:id=\"file0\" ovf:compression=\"bzip2\"",
         ),
         ErrorKind::Unsupported,
-        "compression=\"gzip\"",
+        "compression=\"bzip2\"",
     );
-    refused(
-        &edit(
-            " ovf:id=\"file0\"",
-            " ovf:id=\"file0\" ovf:chunkSize=\"1000\"",
-        ),
-        ErrorKind::Unsupported,
-        "chunkSize=\"1000\"",
-    );
+    for size in ["0", "-5", "x"] {
+        refused(
+            &edit(
+                " ovf:id=\"file0\"",
+                &format!(" ovf:id=\"file0\" ovf:chunkSize=\"{size}\""),
+            ),
+            ErrorKind::Corrupt,
+            "ovf:chunkSize",
+        );
+    }
     refused(
         &edit(
             " ovf:fileRef=\"file0\"",
             " ovf:fileRef=\"file0\" ovf:parentRef=\"base\"",
         ),
-        ErrorKind::Unsupported,
-        "delta of disk `base`",
+        ErrorKind::Missing,
+        "parent (ovf:parentRef) of `disk0`",
+    );
+    refused(
+        &edit(
+            " ovf:fileRef=\"file0\"",
+            " ovf:fileRef=\"file0\" ovf:parentRef=\"disk0\"",
+        ),
+        ErrorKind::Limit,
+        "a loop",
     );
     refused(
         &edit(" ovf:fileRef=\"file0\"", " ovf:fileRef=\"nothing\""),
@@ -177,7 +182,7 @@ fn disks_that_cannot_be_read_are_refused_by_name() {
         "no disk `nothing`",
     );
     refused(
-        &edit("ovf:/disk/disk0", "disk0"),
+        &edit("ovf:/disk/disk0", "vdisk0"),
         ErrorKind::Corrupt,
         "HostResource",
     );
@@ -206,4 +211,64 @@ fn disks_that_cannot_be_read_are_refused_by_name() {
         " ovf:id=\"file0\" ovf:compression=\"identity\"",
     );
     assert_eq!(parse_ok(&identity).machine, parse_ok(&text).machine);
+}
+
+#[test]
+fn files_say_how_they_are_packed_and_cut() {
+    let text = Ovf::vmware().text().replace(
+        " ovf:id=\"file0\"",
+        " ovf:id=\"file0\" ovf:compression=\"gzip\" ovf:chunkSize=\"1000\" ovf:size=\"2500\"",
+    );
+    let file = parse_ok(&text).files[0].file.clone().unwrap();
+    assert!(file.gzip);
+    assert_eq!((file.chunk_size, file.size), (Some(1000), Some(2500)));
+}
+
+#[test]
+fn a_disk_without_a_file_is_blank_and_one_with_a_parent_has_it() {
+    let text = Ovf::vmware().text();
+    let blank = parse_ok(&text.replace(" ovf:fileRef=\"file0\"", ""));
+    assert_eq!(blank.files[0].file, None);
+    assert_eq!(blank.files[0].capacity, Some(4 << 20));
+    refused(
+        &text.replace(" ovf:fileRef=\"file0\"", "").replacen(
+            "ovf:capacity=\"4194304\"",
+            "ovf:capacity=\"${size}\"",
+            1,
+        ),
+        ErrorKind::Unsupported,
+        "neither a file nor a capacity",
+    );
+    let section = "<ProductSection><Info>i</Info><Property ovf:key=\"size\" ovf:type=\"int\" ovf:value=\"30\"/></ProductSection>";
+    let sized = text
+        .replace(
+            " ovf:fileRef=\"file0\"",
+            " ovf:capacityAllocationUnits=\"byte * 2^30\"",
+        )
+        .replacen("ovf:capacity=\"4194304\"", "ovf:capacity=\"${size}\"", 1)
+        .replace("<Name>", &format!("{section}<Name>"));
+    assert_eq!(parse_ok(&sized).files[0].capacity, Some(30 << 30));
+    let delta = parse_ok(&text.replace(
+        " ovf:fileRef=\"file0\"",
+        " ovf:fileRef=\"file0\" ovf:parentRef=\"disk1\"",
+    ));
+    let parent = delta.files[0].parent.clone().unwrap();
+    assert_eq!(parent.label, "disk1.vmdk");
+    assert_eq!(delta.files[1].parent, None);
+}
+
+#[test]
+fn host_resources_are_spelled_in_many_ways() {
+    let text = Ovf::vmware().text();
+    for resource in [
+        "/disk/disk0",
+        "disk/disk0",
+        "ovf://disk/disk0",
+        "ovf:/file/file0",
+        "disk0",
+        "a1b2/disk0",
+    ] {
+        let parsed = parse_ok(&text.replace("ovf:/disk/disk0", resource));
+        assert_eq!(parsed.files[0].label, "disk0.vmdk", "{resource}");
+    }
 }

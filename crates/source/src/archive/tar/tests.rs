@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use tar::{Builder, EntryType, Header};
+use ::tar::{Builder, EntryType, Header};
 
 use super::*;
+use crate::archive::Archive;
+use crate::href;
 
 type Bytes = Vec<u8>;
 
@@ -271,10 +273,10 @@ fn malformed_pax_headers_are_refused() {
 
 #[test]
 fn what_is_no_archive_is_named() {
-    refused(b"\x1f\x8b\x08\0\0\0", ErrorKind::Corrupt, "gzip");
+    refused(b"\x1f\x8b\x08\0\0\0", ErrorKind::Truncated, "gzip");
     refused(
         &[&b"PK\x03\x04"[..], &[1; 600]].concat(),
-        ErrorKind::Corrupt,
+        ErrorKind::Truncated,
         "zip",
     );
     refused(b"", ErrorKind::Corrupt, "empty file");

@@ -1,4 +1,4 @@
-//! A tar archive as an index of members that are read in place; nothing is ever unpacked.
+//! The members of a tar archive, to be read in place.
 //!
 //! Reads POSIX.1-1988 (ustar), POSIX.1-2001 (pax) and GNU tar headers: long names of both kinds, sizes past 8 GiB in
 //! base-256 or by pax `size`. Refuses GNU sparse members (their bytes do not lie in one run), multi-volume archives,
@@ -9,16 +9,11 @@
 //! of any length in memory, takes a pax value that holds a newline for damage, and reports a truncated member
 //! at its full length. Header fields are decoded by the crate.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
-
+use ::tar::{EntryType, Header};
 use image::FileRange;
-use tar::{EntryType, Header};
 
+use super::{Member, Members, not_an_archive};
 use crate::error::{Error, ErrorKind, Result, shown};
-use crate::{href, sniff};
 
 /// Unit of a tar archive (POSIX.1-2017, pax, "ustar Interchange Format").
 const BLOCK_SIZE: u64 = 512;
@@ -26,28 +21,10 @@ const BLOCK_SIZE: u64 = 512;
 const SIZE_FIELD: usize = 124;
 /// Range of the checksum field of a header.
 const CHECKSUM_FIELD: std::ops::Range<usize> = 148..156;
-/// Members that are indexed; a chunked disk of 8 TiB in 1 GiB pieces has 8192.
-const MAX_MEMBERS: usize = 65_536;
 /// Longest name: PATH_MAX of Linux.
 const MAX_NAME_SIZE: u64 = 4096;
 /// Longest pax header; extended attributes make them large.
 const MAX_PAX_SIZE: u64 = 1 << 20;
-
-/// Members of a tar archive by name.
-#[derive(Debug)]
-pub(crate) struct Archive {
-    file: Arc<File>,
-    label: String,
-    members: BTreeMap<String, Member>,
-    /// Names that were ignored, for a warning.
-    pub(crate) ignored: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    start: u64,
-    len: u64,
-}
 
 /// What extension headers say about the member that follows them.
 #[derive(Debug, Default)]
@@ -56,138 +33,72 @@ struct Extension {
     size: Option<u64>,
 }
 
-impl Archive {
-    /// Indexes the archive at `path`; costs one small read for each member.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let label = path.display().to_string();
-        let file = File::open(path).map_err(|e| Error::io("opening", e).in_file(&label))?;
-        let meta = file
-            .metadata()
-            .map_err(|e| Error::io("reading its status", e).in_file(&label))?;
-        if !meta.is_file() {
-            let message = "expected a regular file, a folder or an .ovf file";
-            return Err(Error::new(ErrorKind::Usage, message).in_file(&label));
-        }
-        let file = Arc::new(file);
-        let whole = FileRange::part(file.clone(), 0, meta.len(), label.as_str())?;
-        let mut archive = Self {
-            file,
-            label,
-            members: BTreeMap::new(),
-            ignored: Vec::new(),
+/// The members of the tar archive.
+pub(super) fn read(whole: &FileRange) -> Result<Members> {
+    let mut members = Members::default();
+    walk(whole, &mut members)?;
+    Ok(members)
+}
+
+fn walk(whole: &FileRange, members: &mut Members) -> Result<()> {
+    if whole.is_empty() {
+        return Err(not_an_archive(b""));
+    }
+    let mut offset = 0;
+    let mut extension = Extension::default();
+    while offset < whole.len() {
+        let Some(header) = read_header(whole, offset)? else {
+            break;
         };
-        let result = archive.walk(&whole);
-        result
-            .map_err(|e| e.in_file(&archive.label))
-            .map(|()| archive)
-    }
-
-    /// Names of all regular members.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.keys().map(String::as_str)
-    }
-
-    /// The bytes of a member, if there is one of this name.
-    pub(crate) fn get(&self, name: &str) -> Result<Option<FileRange>> {
-        let Some(member) = self.members.get(name) else {
-            return Ok(None);
+        let data = offset + BLOCK_SIZE;
+        let kind = header.entry_type();
+        let stored = stored_size(&header, offset)?;
+        let len = if is_extension(kind) {
+            stored
+        } else {
+            extension.size.take().unwrap_or(stored)
         };
-        let label = format!("{}:{}", self.label, shown(name));
-        Ok(Some(FileRange::part(
-            self.file.clone(),
-            member.start,
-            member.len,
-            label,
-        )?))
-    }
-
-    fn walk(&mut self, whole: &FileRange) -> Result<()> {
-        if whole.is_empty() {
-            return Err(Error::corrupt(sniff::not_a_tar(b"")));
-        }
-        let mut offset = 0;
-        let mut extension = Extension::default();
-        while offset < whole.len() {
-            let Some(header) = read_header(whole, offset)? else {
-                break;
-            };
-            let data = offset + BLOCK_SIZE;
-            let kind = header.entry_type();
-            let stored = stored_size(&header, offset)?;
-            let len = if is_extension(kind) {
-                stored
-            } else {
-                extension.size.take().unwrap_or(stored)
-            };
-            let end = data.checked_add(len).filter(|&end| end <= whole.len());
-            let Some(end) = end else {
+        let end = data.checked_add(len).filter(|&end| end <= whole.len());
+        let Some(end) = end else {
+            let name = extension
+                .name
+                .unwrap_or_else(|| header.path_bytes().into_owned());
+            let message = format!(
+                "truncated archive: expected {len} bytes of member `{}` from {data:#x}, but the file ends at {:#x}",
+                shown(&String::from_utf8_lossy(&name)),
+                whole.len()
+            );
+            return Err(Error::new(ErrorKind::Truncated, message));
+        };
+        match kind {
+            EntryType::GNULongName => {
+                let mut name = read_extension(whole, data, len, MAX_NAME_SIZE, "long name")?;
+                if let Some(stop) = name.iter().position(|&byte| byte == 0) {
+                    name.truncate(stop);
+                }
+                extension.name = Some(name);
+            }
+            EntryType::GNULongLink | EntryType::XGlobalHeader => {}
+            EntryType::XHeader => {
+                let records = read_extension(whole, data, len, MAX_PAX_SIZE, "pax header")?;
+                read_pax(&records, &mut extension)?;
+            }
+            EntryType::Regular | EntryType::Continuous => {
                 let name = extension
                     .name
+                    .take()
                     .unwrap_or_else(|| header.path_bytes().into_owned());
-                let message = format!(
-                    "truncated archive: expected {len} bytes of member `{}` from {data:#x}, but the file ends at {:#x}",
-                    shown(&String::from_utf8_lossy(&name)),
-                    whole.len()
-                );
-                return Err(Error::new(ErrorKind::Truncated, message));
-            };
-            match kind {
-                EntryType::GNULongName => {
-                    let mut name = read_extension(whole, data, len, MAX_NAME_SIZE, "long name")?;
-                    if let Some(stop) = name.iter().position(|&byte| byte == 0) {
-                        name.truncate(stop);
-                    }
-                    extension.name = Some(name);
-                }
-                EntryType::GNULongLink | EntryType::XGlobalHeader => {}
-                EntryType::XHeader => {
-                    let records = read_extension(whole, data, len, MAX_PAX_SIZE, "pax header")?;
-                    read_pax(&records, &mut extension)?;
-                }
-                EntryType::Regular | EntryType::Continuous => {
-                    let name = extension
-                        .name
-                        .take()
-                        .unwrap_or_else(|| header.path_bytes().into_owned());
-                    self.add(&name, Member { start: data, len })?;
-                }
-                EntryType::GNUSparse => return Err(sparse(&header.path_bytes())),
-                other => {
-                    skip(other)?;
-                    extension = Extension::default();
-                }
+                members.add(&name, Member::plain(data, len))?;
             }
-            offset = end.div_ceil(BLOCK_SIZE).saturating_mul(BLOCK_SIZE);
+            EntryType::GNUSparse => return Err(sparse(&header.path_bytes())),
+            other => {
+                skip(other)?;
+                extension = Extension::default();
+            }
         }
-        Ok(())
+        offset = end.div_ceil(BLOCK_SIZE).saturating_mul(BLOCK_SIZE);
     }
-
-    fn add(&mut self, name: &[u8], member: Member) -> Result<()> {
-        let name = String::from_utf8_lossy(name);
-        if name.ends_with('/') {
-            return Ok(()); // a folder, as tar wrote them before it had a type for them
-        }
-        if name.starts_with('/') || name.split('/').any(|part| part == "..") {
-            self.ignored.push(name.into_owned());
-            return Ok(());
-        }
-        let Some(name) = href::tidy(&name) else {
-            return Ok(());
-        };
-        if self.members.len() >= MAX_MEMBERS {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("expected at most {MAX_MEMBERS} members, found more"),
-            ));
-        }
-        if self.members.insert(name.clone(), member).is_some() {
-            return Err(Error::corrupt(format!(
-                "two members are named `{}`",
-                shown(&name)
-            )));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// True for headers that describe the next one.
@@ -228,7 +139,7 @@ fn read_header(whole: &FileRange, offset: u64) -> Result<Option<Header>> {
     if whole.len() - offset < BLOCK_SIZE {
         if offset == 0 {
             let head = whole.read_vec(0, usize::try_from(whole.len()).unwrap_or(0))?;
-            return Err(Error::corrupt(sniff::not_a_tar(&head)));
+            return Err(not_an_archive(&head));
         }
         let message = format!(
             "truncated archive: expected a header at {offset:#x}, but the file ends at {:#x}",
@@ -252,7 +163,7 @@ fn read_header(whole: &FileRange, offset: u64) -> Result<Option<Header>> {
         return Ok(Some(header));
     }
     if offset == 0 {
-        return Err(Error::corrupt(sniff::not_a_tar(header.as_bytes())));
+        return Err(not_an_archive(header.as_bytes()));
     }
     Err(Error::corrupt(format!(
         "expected a tar header at {offset:#x}, found one with a wrong checksum"

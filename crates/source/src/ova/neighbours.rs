@@ -1,0 +1,36 @@
+//! The files of a package for the images that name others: extents of a split VMDK, the parent of a delta.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use image::{Error, ErrorKind, FileRange, Neighbours};
+
+use crate::package::Package;
+
+/// The package around an image.
+#[derive(Debug)]
+pub(super) struct Members(Arc<Package>);
+
+impl Members {
+    pub(super) fn new(package: Arc<Package>) -> Self {
+        Self(package)
+    }
+}
+
+impl Neighbours for Members {
+    /// Looks in the folder of the image within the package.
+    fn open(&self, child: &str, name: &Path) -> image::Result<Option<FileRange>> {
+        let Some(name) = name.to_str() else {
+            return Ok(None);
+        };
+        let folder = self.0.folder_of(child).unwrap_or_default();
+        self.0.get(&format!("{folder}{name}")).map_err(|e| {
+            let kind = match e.kind() {
+                crate::ErrorKind::Refused | crate::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                crate::ErrorKind::Missing => ErrorKind::Missing,
+                _ => ErrorKind::Corrupt,
+            };
+            Error::new(kind, e.to_string())
+        })
+    }
+}
