@@ -110,7 +110,7 @@ fn raw_of(path: &Path, size: u64, pieces: &[(u64, Vec<u8>)]) {
 
 /// vhdx 0.1 returns wrong bytes past 4 GiB and panics at the end of the disk; vhdx-core knows both.
 fn assert_second_readers(path: &Path, size: u64, pieces: &[(u64, Vec<u8>)]) {
-    let mut core = vhdx_core::VhdxReader::open(path).unwrap();
+    let mut core = vhdx_reader::VhdxReader::open(path).unwrap();
     assert_eq!(core.virtual_disk_size(), size);
     let mut first = (size <= 4 << 30).then(|| vhdx::Vhdx::load(path));
     for (at, bytes) in pieces.iter().take(300) {
