@@ -6,15 +6,15 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// What each value of a byte does to the remainder.
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
-    let mut byte = 0;
+    let mut byte = 0u32;
     while byte < 256 {
-        let mut crc = byte as u32;
+        let mut crc = byte;
         let mut bit = 0;
         while bit < 8 {
             crc = (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());
             bit += 1;
         }
-        table[byte] = crc;
+        table[byte as usize] = crc;
         byte += 1;
     }
     table

@@ -73,6 +73,7 @@ impl Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::vhdx::to_usize;
 
     #[test]
     fn later_ranges_cover_earlier_ones() {
@@ -96,15 +97,15 @@ mod tests {
                 (start + 1 + (seed >> 40) % 4, Fill::Zero)
             };
             overlay.put(start * PAGE, end * PAGE, fill);
-            (start..end).for_each(|at| model[at as usize] = Some(fill));
+            (start..end).for_each(|at| model[to_usize(at)] = Some(fill));
             let low = (seed >> 20) % 60;
             let mut seen = [None; 64];
             for (start, end, fill) in overlay.overlapping(low * PAGE, 64 * PAGE) {
                 for at in (start / PAGE..end / PAGE).filter(|at| *at >= low) {
-                    assert!(seen[at as usize].replace(fill).is_none());
+                    assert!(seen[to_usize(at)].replace(fill).is_none());
                 }
             }
-            assert_eq!(seen[low as usize..], model[low as usize..]);
+            assert_eq!(seen[to_usize(low)..], model[to_usize(low)..]);
         }
         assert!(overlay.end() <= 64 * PAGE);
         assert_eq!(overlay.overlapping(0, 0).count(), 0);

@@ -20,13 +20,18 @@ pub(super) struct Pages {
 
 #[derive(Debug, Default)]
 struct State {
-    pages: HashMap<(usize, u64), (u64, Arc<[u8]>)>,
+    pages: HashMap<Key, Kept>,
     /// Counts uses; a page holds its value at its last use.
     clock: u64,
 }
 
+/// Layer of the chain, and file offset.
+type Key = (usize, u64);
+/// The clock at the last use, and the page.
+type Kept = (u64, Arc<[u8]>);
+
 impl Pages {
-    fn get(&self, key: (usize, u64)) -> Option<Arc<[u8]>> {
+    fn get(&self, key: Key) -> Option<Arc<[u8]>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
         let clock = state.clock;
@@ -36,7 +41,7 @@ impl Pages {
     }
 
     /// Keeps a page; the older half goes when there are too many.
-    fn insert(&self, key: (usize, u64), page: Arc<[u8]>) {
+    fn insert(&self, key: Key, page: Arc<[u8]>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.pages.len() >= MAX_PAGES {
             let mut uses: Vec<u64> = state.pages.values().map(|(used, _)| *used).collect();
