@@ -6,7 +6,7 @@
 //!
 //! | creator application | program | guests see |
 //! |---|---|---|
-//! | `vpc `, `vs  ` | Virtual PC, Virtual Server | the geometry: both emulate ATA disks |
+//! | `vpc ` | Virtual PC | the geometry of the ATA disk that it emulates |
 //! | `qemu` | qemu-img | the geometry, to which it rounds the current size up |
 //! | `qem2` | qemu-img -o force_size=on, and this program | the current size |
 //! | `win ` | Hyper-V, Windows disk management, Azure Backup | the current size |
@@ -14,9 +14,10 @@
 //! | `tap\0`, `CTXS` | XenServer, XenConvert | the current size |
 //! | `wa\0\0` | Windows Azure | the current size |
 //! | `vbox` | VirtualBox | the current size |
+//! | `vs  ` | Virtual Server, which has SCSI disks too | the current size: where in doubt, nothing is lost |
 //!
 //! (QEMU's commit fb9245c, "block/vpc: give option to force the current_size field", and its iotest 146 show the
-//! list for `qem2`, `win `, `d2v ` and `tap`; qemu-img 10 reads a `vbox` disk by its current size.) Every other program
+//! list for `qem2`, `win `, `d2v ` and `tap`; our tests ask qemu-img 10 for each of the table.) Every other program
 //! is taken at the specification's word. A geometry at its limit, 65535/16/255, says nothing: the disk is longer.
 
 use super::footer::Footer;
@@ -32,7 +33,7 @@ const MAX_GEOMETRY: Geometry = Geometry {
 /// Longest disk: 2040 GiB (VHD 1.0, Implementing a Dynamic Disk; "maximum size of a virtual hard disk").
 pub(super) const MAX_VIRTUAL_SIZE: u64 = 2040 << 30;
 /// Creators whose guests see the geometry.
-const BY_GEOMETRY: [&[u8; 4]; 3] = [b"vpc ", b"vs  ", b"qemu"];
+const BY_GEOMETRY: [&[u8; 4]; 2] = [b"vpc ", b"qemu"];
 
 /// `Disk Geometry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
