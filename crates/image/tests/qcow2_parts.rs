@@ -1,8 +1,6 @@
 //! Parts of a qcow2 image beside its active state: internal snapshots, an external data file, a backing file of
 //! another format, and what the image says of itself.
 
-#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
-
 mod qcow2_support;
 
 use std::fs;

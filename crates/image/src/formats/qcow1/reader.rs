@@ -99,7 +99,7 @@ impl Reader {
                 entries
             }
         };
-        let index = offset % span >> cluster_bits;
+        let index = (offset % span) >> cluster_bits;
         let entry = entries.get(to_usize(index)).copied().unwrap_or(0);
         let within = offset % self.cluster_size();
         let mapping = self

@@ -165,14 +165,7 @@ impl Header {
         };
         let mut extensions = extension::parse(&first_cluster, header_length, extensions_end)?;
 
-        match raw.crypt_method.get() {
-            0 => {}
-            1 => return Err(Error::unsupported("AES encryption of qcow2 is not supported").at(32)),
-            2 => {
-                return Err(Error::unsupported("LUKS encryption of qcow2 is not supported").at(32));
-            }
-            other => return Err(Error::unsupported(format!("unknown crypt_method {other}")).at(32)),
-        }
+        check_not_encrypted(raw.crypt_method.get())?;
         let (features, compatible, autoclear) = if version == 2 {
             (0, 0, 0)
         } else {
@@ -228,15 +221,7 @@ impl Header {
                 })
             }
         };
-        let data_file = match features & EXTERNAL_DATA_FILE {
-            0 => None,
-            _ => Some(DataFileName {
-                name: extensions.data_file.take().ok_or_else(|| {
-                    Error::unsupported("the external data file is not named in the image").at(72)
-                })?,
-                raw: autoclear & DATA_FILE_RAW != 0,
-            }),
-        };
+        let data_file = data_file(features, autoclear, extensions.data_file.take())?;
         Ok(Self {
             version,
             geometry,
@@ -293,6 +278,33 @@ fn read_raw(range: &FileRange) -> Result<RawHeader> {
             Err(Error::unsupported(format!("expected qcow2 version 2 or 3, found {other}")).at(4))
         }
     }
+}
+
+fn check_not_encrypted(method: u32) -> Result<()> {
+    let what = match method {
+        0 => return Ok(()),
+        1 => "AES encryption of qcow2 is not supported".to_owned(),
+        2 => "LUKS encryption of qcow2 is not supported".to_owned(),
+        other => format!("unknown crypt_method {other}"),
+    };
+    Err(Error::unsupported(what).at(32))
+}
+
+fn data_file(
+    features: u64,
+    autoclear: u64,
+    name: Option<OsString>,
+) -> Result<Option<DataFileName>> {
+    if features & EXTERNAL_DATA_FILE == 0 {
+        return Ok(None);
+    }
+    let name = name.ok_or_else(|| {
+        Error::unsupported("the external data file is not named in the image").at(72)
+    })?;
+    Ok(Some(DataFileName {
+        name,
+        raw: autoclear & DATA_FILE_RAW != 0,
+    }))
 }
 
 fn check_length(range: &FileRange, expected: u64) -> Result<()> {

@@ -84,7 +84,7 @@ impl Writer {
             store,
             geometry,
             virtual_size,
-            encoders: Encoders::new(options.compression),
+            encoders: Encoders::new(options.compression, cluster_size),
             options,
             place,
             data_bytes: AtomicU64::new(0),

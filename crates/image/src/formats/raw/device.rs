@@ -123,7 +123,8 @@ mod tests {
             OldContent::Gone
         ));
         let found = std::fs::read(&path).unwrap();
-        assert!(found[..len as usize].iter().all(|&byte| byte == 0));
-        assert_eq!(found[len as usize..], [9; 512]);
+        let len = usize::try_from(len).unwrap();
+        assert!(found[..len].iter().all(|&byte| byte == 0));
+        assert_eq!(found[len..], [9; 512]);
     }
 }
