@@ -1,4 +1,5 @@
 //! Growing qcow2 images, judged by qemu-img: the content stays, what is new is zero, the refcounts are exact.
+#![expect(clippy::unwrap_used, reason = "unwrap is how a test fails")]
 
 mod qcow2_support;
 

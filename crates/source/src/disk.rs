@@ -120,6 +120,8 @@ fn name_of(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -145,6 +147,40 @@ mod tests {
         );
         assert_eq!(machine.firmware, None);
         assert!(prepared.verifications.is_empty());
+    }
+
+    #[test]
+    fn files_of_several_formats_and_an_nbd_export_are_one_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("web.img");
+        std::fs::write(&raw, vec![7; 1 << 20]).unwrap();
+        let qcow2 = dir.path().join("data.qcow2");
+        let sink = image::formats::create(
+            &qcow2,
+            image::formats::OutputFormat::Qcow2,
+            2 << 20,
+            image::Preallocation::Sparse,
+        );
+        sink.unwrap().finish().unwrap();
+        let base = image::formats::open(&raw, &Default::default()).unwrap();
+        let overlay = Arc::new(image::Overlay::new(base, dir.path()).unwrap());
+        let socket = dir.path().join("nbd.sock");
+        let server = image::nbd::Server::start(&socket, vec![("sdc".into(), overlay)]).unwrap();
+        let uri = format!("nbd+unix:///sdc?socket={}", socket.display());
+        let disk = |paths: Vec<PathBuf>| crate::SourceKind::Disk(paths);
+        let options = SourceOptions::default();
+        let opened = crate::open(&disk(vec![uri.clone().into(), raw, qcow2]), &options).unwrap();
+        let formats: Vec<_> = opened.disks.iter().map(|disk| disk.format()).collect();
+        assert_eq!(formats, ["raw", "raw", "qcow2"]);
+        assert_eq!(opened.machine.name, "sdc");
+        assert_eq!(opened.machine.disks[2].virtual_size, 2 << 20);
+        let mut buf = [0; 512];
+        opened.disks[0].read_at(&mut buf, 4096).unwrap();
+        assert_eq!(buf, [7; 512]);
+        drop(opened);
+        server.stop();
+        assert!(crate::open(&disk(vec![uri.into()]), &options).is_err());
+        assert!(crate::open(&disk(vec!["nbds://h/x".into()]), &options).is_err());
     }
 
     #[test]

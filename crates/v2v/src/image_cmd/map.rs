@@ -83,7 +83,7 @@ fn human(text: &mut String, stored: &Stored, chain: &Chain) {
         return;
     }
     let place = match (stored.host, stored.compressed) {
-        (Some(host), _) => format!("{host:#x}"),
+        (Some(host), _) => hex(host),
         (None, Some(true)) => "compressed".to_owned(),
         (None, _) => "-".to_owned(),
     };
@@ -91,11 +91,16 @@ fn human(text: &mut String, stored: &Stored, chain: &Chain) {
         .depth
         .and_then(|depth| chain.labels.get(usize::try_from(depth).ok()?))
         .map_or("-", String::as_str);
-    let offset = match extent.offset {
+    let (offset, len) = (hex(extent.offset), hex(extent.len));
+    let _ = writeln!(text, "{offset:<15} {len:<15} {place:<15} {file}");
+}
+
+/// Hexadecimal with its prefix, but a bare `0`: as C prints `%#x`.
+fn hex(n: u64) -> String {
+    match n {
         0 => "0".to_owned(),
-        offset => format!("{offset:#x}"),
-    };
-    let _ = writeln!(text, "{offset:<15} {:<#15x} {place:<15} {file}", extent.len);
+        n => format!("{n:#x}"),
+    }
 }
 
 /// qemu-img's keys; depth, compressed and offset where they are known.

@@ -288,7 +288,7 @@ impl BlockSource for Reader {
         let (mapping, len) = self
             .run(&mut self.map.cursor(), offset, max_len)
             .map_err(in_file)?;
-        let (kind, len, host) = match (mapping, &self.backing) {
+        let (kind, host) = match (mapping, &self.backing) {
             (Mapping::Unallocated, Some(backing)) if offset < backing.virtual_size() => {
                 let below = backing.stored_at(offset, len)?;
                 return Ok(Stored {
@@ -309,16 +309,9 @@ impl BlockSource for Reader {
                     compressed: Some(false),
                 });
             }
-            (Mapping::Data { host }, _) => {
-                let (data, len) = self.range.run_at(host, len);
-                let kind = if data {
-                    ExtentKind::Data
-                } else {
-                    ExtentKind::Zero
-                };
-                (kind, len, Some(host))
-            }
-            (other, _) => (kind_of(other), len, None),
+            // A hole of the file below a cluster is the extents' business; qemu-img map does not tell it either.
+            (Mapping::Data { host }, _) => (ExtentKind::Data, Some(host)),
+            (other, _) => (kind_of(other), None),
         };
         Ok(Stored {
             extent: Extent { offset, len, kind },
