@@ -83,6 +83,28 @@ fn the_uuid_is_left_out_unless_asked_for() {
 }
 
 #[test]
+fn a_generation_id_and_unplugged_cpus_are_kept() {
+    let mut sample = samples::bios();
+    sample.machine.vcpus = 8;
+    sample.machine.topology = None;
+    sample.machine.details.vcpus_at_start = Some(2);
+    sample.machine.genid = Some("09512cc5-940a-8987-b950-f54f631015e8".to_owned());
+    let xml = build(&sample.spec()).unwrap().xml;
+    assert!(
+        xml.contains("<genid>09512cc5-940a-8987-b950-f54f631015e8</genid>"),
+        "{xml}"
+    );
+    assert!(xml.contains("<vcpu current=\"2\">8</vcpu>"), "{xml}");
+    sample.machine.genid = Some("no id".to_owned());
+    sample.machine.details.vcpus_at_start = Some(9);
+    let xml = build(&sample.spec()).unwrap().xml;
+    assert!(
+        !xml.contains("genid") && xml.contains("<vcpu>8</vcpu>"),
+        "{xml}"
+    );
+}
+
+#[test]
 fn what_the_guest_boots_by_wins_over_what_the_source_says() {
     let mut sample = samples::bios();
     sample.caps.firmware = Some(types::Firmware::Uefi);

