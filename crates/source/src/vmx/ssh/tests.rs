@@ -25,7 +25,9 @@ fn sftp_server() -> Option<&'static str> {
 }
 
 fn disk() -> Vec<u8> {
-    (0..DISK_LEN).map(|n| ((n * 31) ^ (n >> 9)) as u8).collect()
+    (0..DISK_LEN)
+        .map(|n| ((n * 31) ^ (n >> 9)).to_le_bytes()[0])
+        .collect()
 }
 
 /// A machine with a raw disk, in `dir/vm`.
@@ -70,7 +72,7 @@ fn read_all(place: SshPlace) {
     let source = &opened.disks[0];
     let want = disk();
     let padded = DISK_LEN.next_multiple_of(512);
-    assert!([DISK_LEN, padded].contains(&(source.virtual_size() as usize)));
+    assert!([DISK_LEN as u64, padded as u64].contains(&source.virtual_size()));
     std::thread::scope(|scope| {
         for (start, len) in [(0, DISK_LEN), (777, 3 << 20), (DISK_LEN - 1, 1)] {
             let want = &want;
