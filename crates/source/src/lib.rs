@@ -36,7 +36,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use libvirt::parse_domain_xml;
 pub use manifest::Verification;
 pub use open::{Opened, SourceKind, SourceOptions, SshPlace, VmxPlace, open};
-pub use vmx::parse_vmx;
+pub use vmx::{PASSWORD_FILE_VARIABLE, parse_vmx};
 
 pub(crate) use open::{Prepared, PreparedDisk};
 

@@ -52,6 +52,9 @@ pub struct SshPlace {
     pub uri: String,
     /// `-ip`: file whose first line is the password; without one ssh asks, or uses keys and the agent.
     pub password_file: Option<PathBuf>,
+    /// Program that prints the first line of the file that [`PASSWORD_FILE_VARIABLE`](crate::PASSWORD_FILE_VARIABLE)
+    /// names: ssh takes passwords from a terminal or from such a program only.
+    pub askpass: Option<PathBuf>,
     /// `-io ssh=PATH`: the program instead of `ssh`.
     pub program: Option<PathBuf>,
 }

@@ -1,6 +1,8 @@
 //! The input side of the command line: mode, transport and connection, checked against each other.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use source::{SourceKind, SshPlace, VmxPlace};
@@ -104,6 +106,7 @@ fn vmx_by_ssh(cli: &Cli, uri: &Path) -> Result<SourceKind> {
     let mut place = SshPlace {
         uri: uri.to_string_lossy().into_owned(),
         password_file: cli.input_password.clone(),
+        askpass: std::env::current_exe().ok(),
         program: None,
     };
     for option in &cli.input_options {
@@ -113,6 +116,16 @@ fn vmx_by_ssh(cli: &Cli, uri: &Path) -> Result<SourceKind> {
         }
     }
     Ok(SourceKind::Vmx(VmxPlace::Ssh(place)))
+}
+
+/// What this program does when ssh starts it to ask for the password: prints the first line of the file of `-ip`.
+pub(crate) fn answer_ssh(file: &Path) -> ExitCode {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) if !line.is_empty() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +153,7 @@ mod tests {
         let want = SourceKind::Vmx(VmxPlace::Ssh(SshPlace {
             uri: uri.to_owned(),
             password_file: Some("pw".into()),
+            askpass: std::env::current_exe().ok(),
             program: Some("/bin/myssh".into()),
         }));
         let args = ["-ivmx", "--it=ssh", "--ip=pw", "--io=ssh=/bin/myssh", uri];

@@ -10,6 +10,7 @@ mod signals;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -21,6 +22,9 @@ use crate::image_cmd::Failure;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
+    if let Some(file) = std::env::var_os(source::PASSWORD_FILE_VARIABLE) {
+        return input::answer_ssh(Path::new(&file));
+    }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let result = if args.first().is_some_and(|first| first == "image") {
         run_image(args)

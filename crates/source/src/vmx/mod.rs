@@ -10,6 +10,7 @@
 
 mod ids;
 mod machine;
+mod ssh;
 mod storage;
 mod syntax;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use image::{FileRange, Files, Reference};
 use types::Machine;
+
+pub use self::ssh::PASSWORD_FILE_VARIABLE;
 
 use self::machine::Description;
 use self::storage::DiskFile;
@@ -51,7 +54,10 @@ pub(crate) fn prepare(place: &VmxPlace, options: &SourceOptions) -> Result<Prepa
             };
             prepare_from(&range, &files)
         }
-        VmxPlace::Ssh(_) => Err(Error::unsupported("-it ssh is not supported yet")),
+        VmxPlace::Ssh(place) => {
+            let (range, files) = ssh::open(place, options)?;
+            prepare_from(&range, &files)
+        }
     }
 }
 

@@ -97,6 +97,7 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         .attr("type", kind)
         .child(element("name").text(spec.name))
         .children(uuid.map(|uuid| element("uuid").text(uuid)))
+        .children(genid(spec, platform))
         .children(metadata(spec))
         .child(element("memory").attr("unit", "KiB").text(&memory_kib))
         .child(
@@ -104,7 +105,7 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
                 .attr("unit", "KiB")
                 .text(&memory_kib),
         )
-        .child(element("vcpu").text(spec.machine.vcpus.max(1).to_string()))
+        .child(vcpu(spec.machine))
         .child(os(platform))
         .child(features(spec, platform))
         .child(cpu(spec, platform))
@@ -117,6 +118,40 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         xml: domain.document()?,
         notes,
     })
+}
+
+/// The generation id of a machine that had one (libvirt 4.4 and later), unchanged: a move is neither a clone nor a
+/// rollback, of which a changed one would tell the guest. QEMU has the device on x86 only.
+fn genid(spec: &DomainSpec<'_>, platform: Platform) -> Option<Element> {
+    let id = spec.machine.genid.as_ref()?;
+    (platform.arch == "x86_64" && is_guid(id)).then(|| element("genid").text(id))
+}
+
+/// 36 characters as libvirt's schema wants them.
+fn is_guid(text: &str) -> bool {
+    let dash = |index| [8, 13, 18, 23].contains(&index);
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, b)| {
+            if dash(index) {
+                b == b'-'
+            } else {
+                b.is_ascii_hexdigit()
+            }
+        })
+}
+
+/// All that the machine can have, and those that it starts with.
+fn vcpu(machine: &Machine) -> Element {
+    let count = machine.vcpus.max(1);
+    let at_start = machine
+        .details
+        .vcpus_at_start
+        .filter(|&current| (1..count).contains(&current));
+    let vcpu = match at_start {
+        Some(current) => element("vcpu").attr("current", current.to_string()),
+        None => element("vcpu"),
+    };
+    vcpu.text(count.to_string())
 }
 
 fn metadata(spec: &DomainSpec<'_>) -> Option<Element> {

@@ -21,7 +21,7 @@ fn domains_match_their_golden_files() {
 
 #[test]
 fn every_domain_is_valid_by_libvirts_schema() {
-    if !testkit::require_tool("virt-xml-validate") {
+    if !testkit::require_tool("virt-xml-validate") || !testkit::require_tool("xmllint") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -30,6 +30,12 @@ fn every_domain_is_valid_by_libvirts_schema() {
     arm.caps.arch = Arch::Aarch64;
     arm.caps.block_bus = BlockBus::Sata;
     samples.push(("aarch64", arm));
+    let mut identified = samples::bios();
+    identified.machine.genid = Some("09512cc5-940a-8987-b950-f54f631015e8".to_owned());
+    identified.machine.vcpus = 8;
+    identified.machine.topology = None;
+    identified.machine.details.vcpus_at_start = Some(2);
+    samples.push(("genid", identified));
     for (name, sample) in samples {
         let file = dir.path().join(format!("{name}.xml"));
         let spec = DomainSpec {
@@ -79,6 +85,28 @@ fn the_uuid_is_left_out_unless_asked_for() {
             .unwrap()
             .xml
             .contains("<uuid>564d2ba1-7ac2-4c1e-8b8e-4f1ab10ca9d2</uuid>")
+    );
+}
+
+#[test]
+fn a_generation_id_and_unplugged_cpus_are_kept() {
+    let mut sample = samples::bios();
+    sample.machine.vcpus = 8;
+    sample.machine.topology = None;
+    sample.machine.details.vcpus_at_start = Some(2);
+    sample.machine.genid = Some("09512cc5-940a-8987-b950-f54f631015e8".to_owned());
+    let xml = build(&sample.spec()).unwrap().xml;
+    assert!(
+        xml.contains("<genid>09512cc5-940a-8987-b950-f54f631015e8</genid>"),
+        "{xml}"
+    );
+    assert!(xml.contains("<vcpu current=\"2\">8</vcpu>"), "{xml}");
+    sample.machine.genid = Some("no id".to_owned());
+    sample.machine.details.vcpus_at_start = Some(9);
+    let xml = build(&sample.spec()).unwrap().xml;
+    assert!(
+        !xml.contains("genid") && xml.contains("<vcpu>8</vcpu>"),
+        "{xml}"
     );
 }
 
