@@ -10,8 +10,11 @@ mod disk;
 
 use image::formats::Format;
 
+/// What libFuzzer calls.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("vmdk", vmdk),
     ("vmdk_descriptor", vmdk_descriptor),
     ("qcow2", qcow2),
