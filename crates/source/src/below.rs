@@ -220,7 +220,9 @@ mod tests {
 
     fn found(below: &Below, foreign: &str) -> Option<String> {
         let range = below.find(foreign).unwrap()?;
-        let bytes = range.read_vec(0, range.len() as usize).unwrap();
+        let bytes = range
+            .read_vec(0, usize::try_from(range.len()).unwrap())
+            .unwrap();
         Some(String::from_utf8(bytes).unwrap())
     }
 

@@ -10,6 +10,9 @@ use rustix::fs::MemfdFlags;
 use crate::archive::Archive;
 use crate::{hyperv, manifest, ovf, text, vbox};
 
+/// Size of VirtualBox's flash, in bytes.
+const FLASH_SIZE: usize = 540_672;
+
 /// An OVF descriptor.
 pub fn ovf(data: &[u8]) {
     if let Ok(text) = text::decode(data) {
@@ -56,6 +59,14 @@ pub fn vbox(data: &[u8]) {
     if let Ok(text) = text::decode(data) {
         let _ = vbox::parse(&text);
     }
+}
+
+/// The flash of an EFI machine of VirtualBox.
+pub fn nvram(data: &[u8]) {
+    let mut flash = data.to_vec();
+    // What was never written is ones; short inputs are enough then.
+    flash.resize(flash.len().max(FLASH_SIZE), 0xff);
+    let _ = vbox::secure_boot(&flash);
 }
 
 /// A file that lives as long as its handle, and its path.

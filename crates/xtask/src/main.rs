@@ -1,9 +1,10 @@
-//! What a developer or CI runs: `cargo xtask test`, `demo`, `bench`, `dist`, `check`.
+//! What a developer or CI runs: `cargo xtask test`, `demo`, `bench`, `fuzz`, `dist`, `check`.
 
 mod appliance_image;
 mod bench;
 mod demo;
 mod dist;
+mod fuzz;
 mod packages;
 mod run;
 mod samples;
@@ -16,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [FILTER]  install what the tests need, then run every test (CI calls this)
   demo           from nothing to a VMware-like guest converted and booted on virtio
   bench          the figures of README.md, measured again
+  fuzz [TARGET…] [--seconds N] [--jobs N]
+                 the fuzz targets, 10 minutes each; table and target/fuzz/summary.json
   dist           target/dist: v2v and its appliance, relocatable
   check          formatting and lints
   appliance      only the appliance image
@@ -32,6 +35,7 @@ fn main() -> Result<()> {
         "test" => test::run(rest),
         "demo" => demo::run(),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "dist" => dist::run(),
         "check" => test::check(),
         "appliance" => dist::appliance(run::Profile::Dev).map(|_| ()),

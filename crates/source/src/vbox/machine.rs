@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) id: Option<String>,
     /// Images in the order of the disks.
     pub(super) images: Vec<Medium>,
+    /// File of the EFI variables, where it is not the machine's name with `.nvram`.
+    pub(super) nvram: Option<String>,
     /// All images by UUID.
     pub(super) media: Media,
     /// What the administrator should know.
@@ -63,11 +65,18 @@ pub(crate) fn parse(text: &str) -> Result<Settings> {
     let storage = storage::read(machine, hardware, &media, &mut warnings)?;
     let (disks, images) = storage.disks.into_iter().unzip();
     let id = machine.attribute("uuid").and_then(ids::uuid);
+    let nvram = hardware
+        .descendants()
+        .find(|node| xmldoc::is(*node, "NVRAM"))
+        .and_then(|node| node.attribute("path"))
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned);
     let read = read(machine, hardware, disks, storage.removables)?;
     Ok(Settings {
         machine: read,
         id,
         images,
+        nvram,
         media,
         warnings,
     })

@@ -9,17 +9,20 @@
 
 mod machine;
 mod media;
+mod nvram;
 mod storage;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use machine::parse;
+pub(crate) use nvram::secure_boot;
 
 use std::path::{Path, PathBuf};
 
 use image::FileRange;
 use image::formats::Format;
+use types::Firmware;
 
 use crate::below::{self, Below};
 use crate::error::{Error, ErrorKind, Result, shown};
@@ -40,7 +43,7 @@ pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> 
     } else {
         vec![path.to_owned()]
     };
-    let (file, settings, warnings) = choose(path, candidates, options.vm.as_deref())?;
+    let (file, settings, mut warnings) = choose(path, candidates, options.vm.as_deref())?;
     let label = file.display().to_string();
     let home = match file.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -50,6 +53,12 @@ pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> 
     let below = Below::open(root, home)?.with_media(settings.media.locations());
     let (below, files) = below.into_files();
     let mut machine = settings.machine;
+    if machine.firmware == Some(Firmware::Uefi) {
+        let named = settings
+            .nvram
+            .unwrap_or_else(|| format!("{}.nvram", machine.name));
+        machine.secure_boot |= flash(&below, &named, &mut warnings)?;
+    }
     let mut disks = Vec::new();
     for (disk, image) in machine.disks.iter_mut().zip(settings.images) {
         let range = below
@@ -74,6 +83,22 @@ pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> 
         verifications: Vec::new(),
         warnings: warnings.into_iter().chain(own).collect(),
     })
+}
+
+/// What the machine's flash says of Secure Boot. Without a flash it is off, as it is on a new machine.
+fn flash(below: &Below, named: &str, warnings: &mut Vec<String>) -> Result<bool> {
+    let Some(range) = below.find(named)? else {
+        return Ok(false);
+    };
+    let len = usize::try_from(range.len().min(nvram::MAX_SIZE)).unwrap_or(0);
+    let bytes = range.read_vec(0, len)?;
+    Ok(nvram::secure_boot(&bytes).unwrap_or_else(|error| {
+        let file = range.label();
+        warnings.push(format!(
+            "{file}: {error}; whether Secure Boot is on is not known"
+        ));
+        false
+    }))
 }
 
 /// Only raw must be said; of the others, content tells.

@@ -117,8 +117,13 @@ fn an_efi_machine_has_its_controllers_and_its_tpm() {
     let Some(pack) = pack("vbox-made") else {
         return;
     };
+    let prepared = prepare(&machine(&pack, "win11-efi"), &options(&pack));
+    // The third disk of 100 MiB is not in the pack.
+    assert!(prepared.unwrap_err().to_string().contains("win-e.vdi"));
     let text = std::fs::read_to_string(machine(&pack, "win11-efi")).unwrap();
     let settings = crate::vbox::parse(&text).unwrap();
+    let flash = std::fs::read(machine(&pack, "win11-efi").with_extension("nvram")).unwrap();
+    assert!(crate::vbox::secure_boot(&flash).unwrap());
     let machine = &settings.machine;
     assert_eq!(machine.firmware, Some(Firmware::Uefi));
     assert!(machine.tpm);

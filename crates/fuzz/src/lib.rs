@@ -1,0 +1,153 @@
+//! Fuzz targets, one for each parser of foreign bytes. The programs in `bin/` hand libFuzzer's bytes to the functions
+//! here; `cargo xtask fuzz` builds and runs them. Being functions, they are linted like everything else, and the test
+//! below runs them on the seeds and on every finding of the past (`seeds/TARGET/`, `findings/TARGET/`).
+//!
+//! A target fails by a panic, a hang, or too much memory, which libFuzzer notices; and by the assertions here: the
+//! extents of a disk cover it exactly, what they call zero reads as zero, and a byte does not depend on the size of
+//! the read that fetched it.
+
+mod disk;
+
+use image::formats::Format;
+
+/// What libFuzzer calls.
+pub type Target = fn(&[u8]);
+
+/// Every target by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("vmdk", vmdk),
+    ("vmdk_descriptor", vmdk_descriptor),
+    ("qcow2", qcow2),
+    ("qcow1", qcow1),
+    ("qed", qed),
+    ("vhdx", vhdx),
+    ("vhd", vhd),
+    ("vdi", vdi),
+    ("parallels", parallels),
+    ("ovf", ovf),
+    ("manifest", manifest),
+    ("tar", tar),
+    ("hyperv_xml", hyperv_xml),
+    ("vmcx", vmcx),
+    ("vbox", vbox),
+    ("nvram", nvram),
+];
+
+/// A VMDK in one file.
+pub fn vmdk(data: &[u8]) {
+    disk::exercise(Format::Vmdk, data);
+}
+
+/// A VMDK descriptor; what follows its first zero byte is what every extent file holds.
+pub fn vmdk_descriptor(data: &[u8]) {
+    disk::exercise_with_files(Format::Vmdk, data);
+}
+
+/// qcow2, versions 2 and 3.
+pub fn qcow2(data: &[u8]) {
+    disk::exercise(Format::Qcow2, data);
+}
+
+/// qcow version 1.
+pub fn qcow1(data: &[u8]) {
+    disk::exercise(Format::Qcow1, data);
+}
+
+/// QED.
+pub fn qed(data: &[u8]) {
+    disk::exercise(Format::Qed, data);
+}
+
+/// VHDX.
+pub fn vhdx(data: &[u8]) {
+    disk::exercise(Format::Vhdx, data);
+}
+
+/// VHD.
+pub fn vhd(data: &[u8]) {
+    disk::exercise(Format::Vpc, data);
+}
+
+/// VDI.
+pub fn vdi(data: &[u8]) {
+    disk::exercise(Format::Vdi, data);
+}
+
+/// Parallels.
+pub fn parallels(data: &[u8]) {
+    disk::exercise(Format::Parallels, data);
+}
+
+/// An OVF descriptor.
+pub fn ovf(data: &[u8]) {
+    source::fuzzing::ovf(data);
+}
+
+/// An OVF manifest.
+pub fn manifest(data: &[u8]) {
+    source::fuzzing::manifest(data);
+}
+
+/// A tar archive.
+pub fn tar(data: &[u8]) {
+    source::fuzzing::tar(data);
+}
+
+/// The old configuration of a Hyper-V machine.
+pub fn hyperv_xml(data: &[u8]) {
+    source::fuzzing::hyperv(data);
+}
+
+/// The binary configuration of a Hyper-V machine.
+pub fn vmcx(data: &[u8]) {
+    source::fuzzing::hyperv(data);
+}
+
+/// The settings of a VirtualBox machine.
+pub fn vbox(data: &[u8]) {
+    source::fuzzing::vbox(data);
+}
+
+/// The flash of an EFI machine of VirtualBox.
+pub fn nvram(data: &[u8]) {
+    source::fuzzing::nvram(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::TARGETS;
+
+    #[test]
+    fn seeds_and_old_findings_pass() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut count = 0;
+        for (name, target) in TARGETS {
+            target(b"");
+            for kind in ["seeds", "findings"] {
+                let Ok(files) = fs::read_dir(here.join(kind).join(name)) else {
+                    continue;
+                };
+                for file in files {
+                    target(&fs::read(file.unwrap().path()).unwrap());
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > 0, "there are no seeds");
+    }
+
+    #[test]
+    fn every_target_has_its_program() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = fs::read_to_string(here.join("Cargo.toml")).unwrap();
+        for (name, _) in TARGETS {
+            assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name}");
+            assert!(here.join(format!("src/bin/{name}.rs")).exists(), "{name}");
+        }
+        let programs = fs::read_dir(here.join("src/bin")).unwrap().count();
+        assert_eq!(programs, TARGETS.len());
+    }
+}
