@@ -94,7 +94,6 @@ impl Context {
 #[derive(Clone, Debug)]
 pub(in crate::formats) struct Parent(Arc<dyn BlockSource>);
 
-#[expect(dead_code, reason = "until the differencing formats use it")]
 impl Parent {
     /// Wraps an open parent.
     pub(in crate::formats) fn new(source: Arc<dyn BlockSource>) -> Self {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::formats::{qcow2, raw};
+use crate::formats::{qcow2, raw, vmdk};
 use crate::{BlockSink, Error, ErrorKind, Preallocation, Result};
 
 /// A format that can be written (`-of`, `v2v image convert -O`).
@@ -83,6 +83,8 @@ pub enum WriteOptions {
     Raw(Preallocation),
     /// qcow2.
     Qcow2(qcow2::Options),
+    /// VMDK, streamOptimized.
+    Vmdk(vmdk::Options),
 }
 
 impl WriteOptions {
@@ -92,6 +94,8 @@ impl WriteOptions {
         let options = match format {
             OutputFormat::Raw => Self::Raw(Preallocation::Sparse),
             OutputFormat::Qcow2 => Self::Qcow2(qcow2::Options::default()),
+            // Always compressed, with `-c` or without.
+            OutputFormat::Vmdk => return vmdk::Options::parse(pairs).map(Self::Vmdk),
             other => {
                 return Err(Error::unsupported(format!(
                     "disk format {other} is not written yet"
@@ -125,6 +129,9 @@ pub fn create_with(
         WriteOptions::Qcow2(options) => {
             Box::new(qcow2::Writer::create(path, virtual_size, *options)?)
         }
+        WriteOptions::Vmdk(options) => {
+            Box::new(vmdk::Writer::create(path, virtual_size, *options)?)
+        }
     })
 }
 
@@ -139,6 +146,8 @@ pub fn create(
     match &mut options {
         WriteOptions::Raw(chosen) => *chosen = preallocation,
         WriteOptions::Qcow2(options) => options.preallocation = preallocation,
+        // A stream has no place for what is not there.
+        WriteOptions::Vmdk(_) => {}
     }
     create_with(path, virtual_size, &options)
 }
