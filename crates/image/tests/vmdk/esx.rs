@@ -8,7 +8,7 @@ use image::{BlockSource, ErrorKind, ExtentKind, FileRange, Files, extents};
 use types::CancelToken;
 
 use crate::compare::{assert_reader_same, assert_same_as_qemu, bytes_of};
-use crate::support::{Random, has_qemu, run};
+use crate::support::{Random, has_qemu};
 
 const SECTOR: usize = 512;
 
@@ -139,7 +139,8 @@ pub(crate) fn sesparse(sectors: u64, grains: &[(u64, Grain)]) -> Vec<u8> {
     bytes
 }
 
-/// Writes the descriptor `NAME.vmdk` of one extent beside the extent's file.
+/// Writes the descriptor `NAME.vmdk` of one extent beside the extent's file. QEMU takes an extent twice that follows
+/// an empty line.
 pub(crate) fn describe(
     folder: &Path,
     name: &str,
@@ -154,7 +155,7 @@ pub(crate) fn describe(
         parent
     };
     let text = format!(
-        "# Disk DescriptorFile\nversion=1\nCID=00000007\n{parent}\ncreateType=\"{create_type}\"\n\n{extent}\n\n\
+        "# Disk DescriptorFile\nversion=1\nCID=00000007\n{parent}\ncreateType=\"{create_type}\"\n\n# Extent description\n{extent}\n\n\
          ddb.adapterType = \"lsilogic\"\nddb.virtualHWVersion = \"13\"\n"
     );
     std::fs::write(&path, text).unwrap();
@@ -181,7 +182,7 @@ fn base(folder: &Path, sectors: u64) -> Vec<u8> {
     bytes
 }
 
-const DELTA: &str = "parentCID=00000007\nparentFileNameHint=\"/vmfs/volumes/5a/vm/vm.vmdk\"";
+const DELTA: &str = "parentCID=00000007\nparentFileNameHint=\"vm.vmdk\"";
 
 /// Compares with the content that was put together by hand, and with qemu-img.
 fn assert_content(path: &Path, content: &[u8]) -> Reader {
@@ -417,7 +418,6 @@ fn a_large_sesparse_snapshot_is_walked_at_once() {
     let mut buf = [0; 4096];
     reader.read_at(&mut buf, sectors * 512 - 4096).unwrap();
     assert_eq!(buf, [0x77; 4096]);
-    run("true", &[]);
 }
 
 #[test]
