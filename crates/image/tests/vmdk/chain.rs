@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use image::formats::vmdk::Reader;
+use image::formats::{self, OpenOptions};
 use image::{BlockSource, ErrorKind, ExtentKind, Fact, FileRange, Files};
 
 use crate::builder::{descriptor, hosted};
@@ -358,6 +359,18 @@ fn bad_extents_are_refused_by_name() {
         ErrorKind::Unsupported,
         &["descriptor, short.vmdk"],
     );
+}
+
+#[test]
+fn a_flat_file_given_itself_leads_to_its_descriptor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm-flat.vmdk");
+    fs::write(&path, [0; 4096]).unwrap();
+    let error = formats::open(&path, &OpenOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("descriptor, vm.vmdk"), "{error}");
+    let raw = OpenOptions::with_format(Some(formats::Format::Raw));
+    assert_eq!(formats::open(&path, &raw).unwrap().virtual_size(), 4096);
 }
 
 #[test]

@@ -87,6 +87,35 @@ fn virtualbox_files_in_several_parts_read_the_same() {
     );
 }
 
+#[test]
+fn files_of_others_pass_the_check() {
+    for name in ["disks.tar.xz", "vbox-made.tar.xz"] {
+        let Some(pack) = unpack(name) else { return };
+        let (mut folders, mut seen) = (vec![pack.path().to_owned()], 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "vmdk")
+                    && let Ok(reader) =
+                        Reader::open(FileRange::open(&path).unwrap(), Files::beside(&path))
+                {
+                    let check = reader.check_metadata(&types::CancelToken::new()).unwrap();
+                    assert!(
+                        check.is_none_or(|check| check.is_clean()),
+                        "{}",
+                        path.display()
+                    );
+                    assert!(!reader.info().variant.is_empty());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 1, "{seen} in {name}");
+    }
+}
+
 /// VirtualBox names parents by UUID; the first of the chain has a name that only the machine's settings tell.
 #[test]
 fn a_virtualbox_snapshot_chain_reads_as_merged() {

@@ -25,6 +25,11 @@ impl Name {
         }
     }
 
+    /// The name as it is written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What it says.
     pub(super) fn text(&self) -> &str {
         &self.text

@@ -130,7 +130,7 @@ struct Opener<'a> {
     child: &'a FileRange,
     context: &'a Context,
     /// Files that are open already: a partitioned disk names one many times.
-    files: HashMap<&'a str, FileRange>,
+    files: HashMap<&'a [u8], FileRange>,
 }
 
 impl<'a> Opener<'a> {
@@ -162,17 +162,17 @@ impl<'a> Opener<'a> {
     }
 
     fn file(&mut self, line: &'a ExtentLine) -> Result<FileRange> {
-        let (Some(text), Some(name)) = (&line.file, &line.name) else {
+        let Some(name) = &line.name else {
             return Err(Error::corrupt(format!(
                 "expected the file of an extent of type {}, found none",
                 line.kind
             )));
         };
-        if let Some(range) = self.files.get(text.as_str()) {
+        if let Some(range) = self.files.get(name.bytes()) {
             return Ok(range.clone());
         }
         let range = name.find(self.child, self.context)?;
-        self.files.insert(text, range.clone());
+        self.files.insert(name.bytes(), range.clone());
         Ok(range)
     }
 

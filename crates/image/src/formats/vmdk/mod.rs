@@ -48,5 +48,5 @@ mod writer;
 pub use descriptor::Descriptor;
 pub use extent_line::ExtentLine;
 pub use reader::Reader;
-pub(in crate::formats) use reader::Signature;
+pub(in crate::formats) use reader::{Signature, refuse_data_file};
 pub use writer::{AdapterType, Options, Writer};

@@ -175,6 +175,19 @@ fn data_file(range: &FileRange, what: &str) -> Error {
     ))
 }
 
+/// Refuses a file without any magic whose name is that of a part of a VMDK: all of it may be the disk, or one piece
+/// of many, and only the descriptor tells.
+pub(in crate::formats) fn refuse_data_file(range: &FileRange) -> Result<()> {
+    match naming::descriptor_of(range.label()) {
+        Some(name) => Err(Error::unsupported(format!(
+            "a file without header of this name is only a data file of a VMDK; hint: open its descriptor, {name}, or \
+             say that the format is raw"
+        ))
+        .in_file(range.label())),
+        None => Ok(()),
+    }
+}
+
 fn no_signature(range: &FileRange) -> Error {
     if naming::descriptor_of(range.label()).is_some() {
         return data_file(range, "a file without header");
