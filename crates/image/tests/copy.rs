@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use image::copy::{CopyOptions, CopyProgress, CopyStats, copy};
-use image::{BlockSource, ErrorKind, Extent, ExtentKind, Overlay, Result};
+use image::{BlockSink, BlockSource, ErrorKind, Extent, ExtentKind, Overlay, Result};
 use overlay_support::{MemSink, PatternSource, extent_list};
 use proptest::prelude::*;
 use types::CancelToken;
@@ -250,6 +250,151 @@ fn an_empty_extent_is_an_error_and_no_endless_loop() {
         plain(&source, &MemSink::new(4 * MIB, 512))
             .unwrap_err()
             .kind(),
+        ErrorKind::Corrupt
+    );
+}
+
+/// A sink that stores in order: counts what it must keep, and checks what it is told.
+#[derive(Debug)]
+struct Ordered {
+    inner: MemSink,
+    state: Mutex<OrderedState>,
+    /// How long the first write takes: the others run ahead.
+    slow_first: Duration,
+    fail_at: u64,
+}
+
+#[derive(Debug, Default)]
+struct OrderedState {
+    passed: u64,
+    telling: bool,
+    kept: std::collections::BTreeMap<u64, u64>,
+    most: u64,
+}
+
+impl Ordered {
+    fn new(size: u64) -> Self {
+        Self {
+            inner: MemSink::new(size, 65536),
+            state: Mutex::default(),
+            slow_first: Duration::ZERO,
+            fail_at: u64::MAX,
+        }
+    }
+}
+
+impl BlockSink for Ordered {
+    fn virtual_size(&self) -> u64 {
+        self.inner.virtual_size()
+    }
+
+    fn granularity(&self) -> u64 {
+        self.inner.granularity()
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        if offset == 0 {
+            std::thread::sleep(self.slow_first);
+        }
+        let mut state = self.state.lock().unwrap();
+        assert!(offset >= state.passed, "written behind the mark");
+        state.kept.insert(offset, buf.len() as u64);
+        let kept: u64 = state.kept.values().sum();
+        state.most = state.most.max(kept);
+        drop(state);
+        self.inner.write_at(buf, offset)
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
+    fn passed(&self, offset: u64) -> Result<()> {
+        if offset > self.fail_at {
+            return Err(image::Error::new(ErrorKind::NoSpace, "full"));
+        }
+        let mut state = self.state.lock().unwrap();
+        assert!(
+            !state.telling && offset >= state.passed,
+            "one after the other"
+        );
+        state.telling = true;
+        drop(state);
+        std::thread::yield_now();
+        let mut state = self.state.lock().unwrap();
+        state.telling = false;
+        state.passed = offset;
+        state.kept = state.kept.split_off(&offset);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<image::SinkStats> {
+        Ok(image::SinkStats::default())
+    }
+}
+
+fn to_ordered(source: &dyn BlockSource, sink: &Ordered, threads: usize) -> Result<CopyStats> {
+    let options = CopyOptions {
+        threads,
+        chunk_len: MIB,
+    };
+    copy(source, sink, &options, &CancelToken::new(), &|_| ())
+}
+
+#[test]
+fn an_ordered_sink_hears_the_mark_and_keeps_little() {
+    for threads in [1, 2, 7] {
+        let mut source = PatternSource::full(64 * MIB);
+        source.extents = vec![
+            (0, ExtentKind::Data),
+            (5 * MIB + 512, ExtentKind::Zero),
+            (9 * MIB, ExtentKind::Data),
+        ];
+        let mut sink = Ordered::new(64 * MIB);
+        sink.slow_first = Duration::from_millis(200);
+        to_ordered(&source, &sink, threads).unwrap();
+        assert!(sink.inner.content() == source.content());
+        let state = sink.state.lock().unwrap();
+        assert_eq!(state.passed, 64 * MIB);
+        assert!(state.kept.is_empty());
+        let bound = (threads as u64 * 5 + 1) * MIB;
+        assert!(
+            state.most <= bound,
+            "{} bytes kept, {threads} threads",
+            state.most
+        );
+    }
+}
+
+#[test]
+fn data_far_apart_are_copied_in_parallel_to_an_ordered_sink() {
+    let mut source = PatternSource::new(1 << 40, Vec::new());
+    for i in 0..64 {
+        source.extents.push((i << 33, ExtentKind::Data));
+        source
+            .extents
+            .push(((i << 33) + 512, ExtentKind::Unallocated));
+    }
+    let sink = Ordered::new(1 << 40);
+    let stats = to_ordered(&source, &sink, 3).unwrap();
+    assert_eq!(stats.data_bytes, 64 * 512);
+    assert_eq!(sink.state.lock().unwrap().passed, 1 << 40);
+}
+
+#[test]
+fn whoever_fails_nobody_waits_for_ever() {
+    let mut source = PatternSource::full(64 * MIB);
+    let mut sink = Ordered::new(64 * MIB);
+    sink.fail_at = 20 * MIB;
+    assert_eq!(
+        to_ordered(&source, &sink, 4).unwrap_err().kind(),
+        ErrorKind::NoSpace
+    );
+    source.bad = Some(0..1);
+    let mut sink = Ordered::new(64 * MIB);
+    sink.slow_first = Duration::from_millis(50);
+    assert_eq!(
+        to_ordered(&source, &sink, 4).unwrap_err().kind(),
         ErrorKind::Corrupt
     );
 }

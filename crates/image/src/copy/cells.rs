@@ -64,6 +64,11 @@ impl Cells {
 }
 
 impl Cell {
+    /// From the first data to the end of the cell.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
     /// The data of the cell, widened to granules. Pieces less than `join` bytes apart are one.
     pub(super) fn pieces<'a>(
         &self,

@@ -4,9 +4,11 @@
 //! divide. Workers take the cells that hold data, in order, from a shared cursor; zero and unallocated extents are
 //! stepped over without being read. Within a cell, data extents widened to granules become *pieces*; each is read
 //! into the worker's buffer at once (a source fills known zeroes between them without reading) and written at once.
-//! So memory is one chunk a worker, and the sink sees large writes that go almost in order.
+//! So memory is one chunk a worker, and the sink sees large writes that go almost in order. A sink that stores only
+//! in order is told how far all is written, and workers do not run far ahead of that.
 
 mod cells;
+mod order;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cells::{Cell, Cells};
+use order::Order;
 use types::CancelToken;
 
 use crate::{BlockSink, BlockSource, Error, ErrorKind, ExtentKind, Result};
@@ -85,6 +88,7 @@ pub fn copy(
         copied_bytes: 0,
         total_bytes: total,
     });
+    let threads = threads(options);
     let engine = Engine {
         source,
         sink,
@@ -101,8 +105,9 @@ pub fn copy(
         },
         stop: AtomicBool::new(false),
         first_error: Mutex::new(None),
+        order: sink.is_ordered().then(|| Order::new(sink, threads)),
     };
-    engine.run(threads(options), chunk)?;
+    engine.run(threads, chunk)?;
     let copied = engine.tally.copied.load(Ordering::Acquire);
     // The source is not expected to change, but should it, the bar still ends full.
     progress(CopyProgress {
@@ -188,6 +193,8 @@ struct Engine<'a> {
     tally: Tally<'a>,
     stop: AtomicBool,
     first_error: Mutex<Option<Error>>,
+    /// Where the sink is ordered.
+    order: Option<Order<'a>>,
 }
 
 impl Engine<'_> {
@@ -209,17 +216,22 @@ impl Engine<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        error.map_or(Ok(()), Err)
+        match (error, &self.order) {
+            (Some(error), _) => Err(error),
+            (None, Some(_)) => self.sink.passed(self.sink.virtual_size()),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Copies cells until there are none, or somebody failed.
     fn work(&self, chunk: usize) {
+        let _guard = StopOnPanic(self);
         let mut buf = Vec::new();
         while !self.stop.load(Ordering::Acquire) {
             let step = self.next_cell().and_then(|cell| match cell {
-                Some(cell) => {
+                Some((cell, number)) => {
                     buf.resize(chunk, 0);
-                    self.copy_cell(&cell, &mut buf).map(|()| true)
+                    self.copy_in_order(&cell, number, &mut buf)
                 }
                 None => Ok(false),
             });
@@ -227,7 +239,7 @@ impl Engine<'_> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    self.stop.store(true, Ordering::Release);
+                    self.stop();
                     let mut first = self
                         .first_error
                         .lock()
@@ -239,9 +251,38 @@ impl Engine<'_> {
         }
     }
 
-    fn next_cell(&self) -> Result<Option<Cell>> {
+    /// Makes everybody stop.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(order) = &self.order {
+            order.wake();
+        }
+    }
+
+    /// The next cell, and its number where the order matters.
+    fn next_cell(&self) -> Result<Option<(Cell, u64)>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        cells.next(self.source, self.cancel)
+        let cell = cells.next(self.source, self.cancel)?;
+        Ok(cell.map(|cell| {
+            let number = self.order.as_ref().map_or(0, |order| {
+                let range = cell.range();
+                order.take(range.start - range.start % self.granule, range.end)
+            });
+            (cell, number)
+        }))
+    }
+
+    /// Copies a cell when its turn has come near; false when the copy was stopped meanwhile.
+    fn copy_in_order(&self, cell: &Cell, number: u64, buf: &mut [u8]) -> Result<bool> {
+        let Some(order) = &self.order else {
+            return self.copy_cell(cell, buf).map(|()| true);
+        };
+        order.wait(number, &self.stop);
+        if self.stop.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        self.copy_cell(cell, buf)?;
+        order.done(number).map(|()| true)
     }
 
     fn copy_cell(&self, cell: &Cell, buf: &mut [u8]) -> Result<()> {
@@ -263,5 +304,16 @@ impl Engine<'_> {
             self.tally.add(piece.data_bytes);
         }
         Ok(())
+    }
+}
+
+/// Stops the others when a worker panics, who would wait for its cell for ever.
+struct StopOnPanic<'a, 'b>(&'a Engine<'b>);
+
+impl Drop for StopOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::formats::{qcow2, raw, vhd, vhdx};
+use crate::formats::{qcow2, raw, vhd, vhdx, vmdk};
 use crate::{BlockSink, Error, ErrorKind, Preallocation, Result};
 
 /// A format that can be written (`-of`, `v2v image convert -O`).
@@ -83,6 +83,8 @@ pub enum WriteOptions {
     Raw(raw::Allocation),
     /// qcow2.
     Qcow2(qcow2::Options),
+    /// VMDK, streamOptimized.
+    Vmdk(vmdk::Options),
     /// VHD.
     Vpc(vhd::Options),
     /// VHDX.
@@ -103,7 +105,7 @@ impl WriteOptions {
         match format {
             OutputFormat::Raw => raw::parse_options(pairs).map(Self::Raw),
             OutputFormat::Qcow2 => qcow2::Options::parse(compress, pairs).map(Self::Qcow2),
-            OutputFormat::Vmdk => Err(Error::unsupported("disk format vmdk is not written yet")),
+            OutputFormat::Vmdk => vmdk::Options::parse(pairs).map(Self::Vmdk),
             OutputFormat::Vpc => vhd::Options::parse(pairs).map(Self::Vpc),
             OutputFormat::Vhdx => vhdx::Options::parse(pairs).map(Self::Vhdx),
         }
@@ -124,6 +126,9 @@ pub fn create_with(
         WriteOptions::Qcow2(options) => {
             Box::new(qcow2::Writer::create(path, virtual_size, options.clone())?)
         }
+        WriteOptions::Vmdk(options) => {
+            Box::new(vmdk::Writer::create(path, virtual_size, *options)?)
+        }
         WriteOptions::Vpc(options) => Box::new(vhd::Writer::create(path, virtual_size, *options)?),
         WriteOptions::Vhdx(options) => {
             Box::new(vhdx::Writer::create(path, virtual_size, *options)?)
@@ -142,6 +147,8 @@ pub fn create(
     match &mut options {
         WriteOptions::Raw(chosen) => *chosen = preallocation.into(),
         WriteOptions::Qcow2(options) => options.preallocation = preallocation.into(),
+        // A stream has no place for what is not there.
+        WriteOptions::Vmdk(_) => {}
         WriteOptions::Vpc(options) => options.preallocate(preallocation),
         WriteOptions::Vhdx(options) => options.preallocation = preallocation,
     }

@@ -240,7 +240,7 @@ impl Format {
             None => match trailer(range)? {
                 Some("vpc") => Ok(Self::Vpc),
                 Some(word) => Err(refusal(word).in_file(range.label())),
-                None => Ok(Self::Raw),
+                None => vmdk::refuse_data_file(range).map(|()| Self::Raw),
             },
         }
     }

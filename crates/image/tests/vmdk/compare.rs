@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use image::formats::vmdk::Reader;
-use image::{BlockSource, ExtentKind, FileRange, extents};
+use image::{BlockSource, ExtentKind, FileRange, Files, extents};
 use rustix::fs::SeekFrom;
 
 use crate::support::{Random, run};
@@ -15,24 +15,28 @@ const CHUNK_LEN: usize = 1 << 20;
 /// Opens `vmdk` and compares all of it with `raw`, by large reads, by odd reads, by small reads from several threads,
 /// and by extents.
 pub(crate) fn assert_same(vmdk: &Path, raw: &Path) -> Reader {
-    let reader = Reader::open(FileRange::open(vmdk).unwrap(), image::Files::none()).unwrap();
+    let reader = Reader::open(FileRange::open(vmdk).unwrap(), Files::beside(vmdk)).unwrap();
+    assert_reader_same(&reader, raw);
+    reader
+}
+
+/// The same for a reader that is open.
+pub(crate) fn assert_reader_same(reader: &Reader, raw: &Path) {
     let raw_file = File::open(raw).unwrap();
     assert_eq!(
         reader.virtual_size(),
         raw_file.metadata().unwrap().len(),
-        "{}",
-        vmdk.display()
+        "{reader:?}"
     );
-    sequential(&reader, &raw_file);
-    odd_reads(&reader, &raw_file, 7, 300, 300_000);
+    sequential(reader, &raw_file);
+    odd_reads(reader, &raw_file, 7, 300, 300_000);
     std::thread::scope(|scope| {
         for seed in 1..5 {
-            let (reader, raw_file) = (&reader, &raw_file);
+            let raw_file = &raw_file;
             scope.spawn(move || odd_reads(reader, raw_file, seed, 500, 4096));
         }
     });
-    check_extents(&reader, &raw_file);
-    reader
+    check_extents(reader, &raw_file);
 }
 
 /// Compares with what qemu-img makes of the same file.

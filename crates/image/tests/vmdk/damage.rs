@@ -275,25 +275,6 @@ fn a_damaged_descriptor_is_refused() {
 }
 
 #[test]
-fn other_vmware_files_are_refused_by_name() {
-    let refusal = |bytes: &[u8]| {
-        let error = open_bytes(bytes).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        error.to_string()
-    };
-    assert!(refusal(&[b"COWD".as_slice(), &[0; 2048]].concat()).contains("COWD"));
-    assert!(
-        refusal(&[0xcafe_babe_u64.to_le_bytes().as_slice(), &[0; 2048]].concat())
-            .contains("seSparse")
-    );
-    let text = "# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW 100 VMFS \"esx-flat.vmdk\"\n";
-    assert!(
-        refusal(text.as_bytes())
-            .contains("subformat vmfs is not read yet; its data are in \"esx-flat.vmdk\"")
-    );
-}
-
-#[test]
 fn a_range_past_the_end_is_the_callers_mistake() {
     let reader = open_bytes(&hosted(SECTORS, &[0]).bytes).unwrap();
     let mut buf = [0; 512];

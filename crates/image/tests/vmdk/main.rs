@@ -8,11 +8,14 @@
 )]
 
 mod builder;
+mod chain;
 mod compare;
 mod damage;
 mod damaged_streams;
+mod esx;
 mod fixtures;
 mod mutation;
 mod qemu;
 mod scale;
 mod support;
+mod writer;

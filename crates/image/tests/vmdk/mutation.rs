@@ -130,3 +130,56 @@ fn damaged_images_end_in_an_error_or_in_bytes() {
     let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < MAX_RSS_KIB, "peak memory {peak} KiB");
 }
+
+#[test]
+fn damaged_descriptors_end_in_an_error_or_in_a_disk() {
+    use image::formats::vmdk::{Descriptor, Reader};
+    use image::{FileRange, Files};
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a-flat.vmdk"), [1; 8192]).unwrap();
+    std::fs::write(folder.path().join("a-s002.vmdk"), hosted(1000, &[1]).bytes).unwrap();
+    let path = folder.path().join("a.vmdk");
+    let text = b"# Disk DescriptorFile\nversion=1\nencoding=\"Shift_JIS\"\nCID=12345678\nparentCID=ffffffff\n\
+        createType=\"custom\"\nRW 9 FLAT \"a-flat.vmdk\" 3\nRW 1000 SPARSE \"a-s002.vmdk\"\nRW 7 ZERO\n\
+        parentFileNameHint=\"\"\nddb.adapterType = \"ide\"\n";
+    let words: &[&[u8]] = &[
+        b"18446744073709551615",
+        b"\"",
+        b"\r",
+        b"parentFileNameHint=\"a.vmdk\"\n",
+        b"\xff\xfe",
+        b"\0",
+    ];
+    let mut survived = 0;
+    for seed in 1..=2000_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut bytes = text.to_vec();
+        for _ in 0..=random.below(3) {
+            let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+            match random.below(4) {
+                0 => bytes[at] ^= 1 << random.below(8),
+                1 => {
+                    bytes.remove(at);
+                }
+                2 => {
+                    let word = words[usize::try_from(random.below(words.len() as u64)).unwrap()];
+                    bytes.splice(at..at, word.iter().copied());
+                }
+                _ => bytes[at] = b"0 =\"9"[usize::try_from(random.below(5)).unwrap()],
+            }
+        }
+        let _ = Descriptor::parse(&bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        let Ok(reader) = Reader::open(FileRange::open(&path).unwrap(), Files::beside(&path)) else {
+            continue;
+        };
+        let size = reader.virtual_size().min(1 << 20);
+        let walked = extents(&reader, 0..size)
+            .take(1000)
+            .all(|extent| extent.is_ok());
+        let mut buf = vec![0; usize::try_from(size).unwrap()];
+        survived += u64::from(walked && reader.read_at(&mut buf, 0).is_ok());
+    }
+    assert!(survived > 0 && survived < 2000, "{survived}");
+}

@@ -12,7 +12,7 @@ use crate::support::{Random, has_qemu, run};
 const MIB: u64 = 1 << 20;
 
 /// A raw disk with patches of each nature at these offsets.
-fn raw_disk(folder: &Path, size: u64, patches: &[(u64, usize, Nature)]) -> PathBuf {
+pub(crate) fn raw_disk(folder: &Path, size: u64, patches: &[(u64, usize, Nature)]) -> PathBuf {
     let path = folder.join("source.raw");
     let file = File::create(&path).unwrap();
     file.set_len(size).unwrap();
@@ -39,21 +39,31 @@ fn raw_disk(folder: &Path, size: u64, patches: &[(u64, usize, Nature)]) -> PathB
 }
 
 #[derive(Clone, Copy)]
-enum Nature {
+pub(crate) enum Nature {
     Random,
     Text,
     Mixed,
 }
 
-/// Converts the disk to both subformats and compares.
-fn both_subformats(size: u64, patches: &[(u64, usize, Nature)]) {
+/// All that qemu-img writes.
+const SUBFORMATS: [&str; 5] = [
+    "monolithicSparse",
+    "streamOptimized",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+];
+
+/// Converts the disk to every subformat and compares.
+fn all_subformats(size: u64, patches: &[(u64, usize, Nature)]) {
     if !has_qemu() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let raw = raw_disk(folder.path(), size, patches);
-    for subformat in ["monolithicSparse", "streamOptimized"] {
-        let vmdk = folder.path().join("image.vmdk");
+    for subformat in SUBFORMATS {
+        let sparse = !subformat.ends_with("Flat");
+        let vmdk = folder.path().join("an image.vmdk");
         let option = format!("subformat={subformat}");
         let paths = [raw.to_str().unwrap(), vmdk.to_str().unwrap()];
         run(
@@ -73,10 +83,12 @@ fn both_subformats(size: u64, patches: &[(u64, usize, Nature)]) {
             .iter()
             .map(|(_, len, _)| *len as u64 + 2 * reader.read_granularity())
             .sum();
-        assert!(
-            data <= written,
-            "{data} bytes are said to be data of {written} written"
-        );
+        if sparse {
+            assert!(
+                data <= written,
+                "{data} bytes are said to be data of {written} written"
+            );
+        }
         if !patches.is_empty() {
             assert!(data > 0);
         }
@@ -92,22 +104,22 @@ fn mixed_content_of_an_odd_size_reads_the_same() {
         (33 * MIB, 40_000, Nature::Mixed),
         (47 * MIB, 7 * 512, Nature::Random),
     ];
-    both_subformats(47 * MIB + 7 * 512, &patches);
+    all_subformats(47 * MIB + 7 * 512, &patches);
 }
 
 #[test]
 fn incompressible_content_reads_the_same() {
-    both_subformats(6 * MIB, &[(0, 6 * 1024 * 1024, Nature::Random)]);
+    all_subformats(6 * MIB, &[(0, 6 * 1024 * 1024, Nature::Random)]);
 }
 
 #[test]
 fn an_empty_disk_reads_as_zeroes() {
-    both_subformats(MIB + 512, &[]);
+    all_subformats(MIB + 512, &[]);
 }
 
 #[test]
 fn a_disk_of_one_sector_reads_the_same() {
-    both_subformats(512, &[(0, 512, Nature::Text)]);
+    all_subformats(512, &[(0, 512, Nature::Text)]);
 }
 
 #[test]
@@ -117,7 +129,7 @@ fn a_sparse_disk_beyond_four_gib_reads_the_same() {
         (4096 * MIB - 1000, 400_000, Nature::Mixed),
         (5120 * MIB - 4096, 4096, Nature::Random),
     ];
-    both_subformats(5120 * MIB, &patches);
+    all_subformats(5120 * MIB, &patches);
 }
 
 #[test]
@@ -157,70 +169,4 @@ fn zeroed_grains_are_zero_extents() {
     assert_eq!(bytes_of(&reader, ExtentKind::Zero), 128 << 10);
     assert_eq!(bytes_of(&reader, ExtentKind::Data), (1 << 20) - (128 << 10));
     assert_eq!(reader.extent_at(256 << 10, 1 << 30).unwrap().len, 128 << 10);
-}
-
-#[test]
-fn a_delta_is_refused_by_name() {
-    if !has_qemu() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let (base, delta) = (
-        folder.path().join("base.vmdk"),
-        folder.path().join("delta.vmdk"),
-    );
-    let (base, delta) = (base.to_str().unwrap(), delta.to_str().unwrap());
-    run("qemu-img", &["create", "-q", "-f", "vmdk", base, "1M"]);
-    run(
-        "qemu-img",
-        &[
-            "create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", delta,
-        ],
-    );
-    let error = image::formats::open(Path::new(delta), &image::formats::OpenOptions::default())
-        .unwrap_err();
-    assert_eq!(error.kind(), image::ErrorKind::Unsupported);
-    assert!(
-        error.to_string().contains("delta disk (snapshot)"),
-        "{error}"
-    );
-    assert!(error.to_string().contains("base.vmdk"), "{error}");
-}
-
-#[test]
-fn subformats_in_several_files_are_refused_by_name() {
-    if !has_qemu() {
-        return;
-    }
-    for subformat in [
-        "monolithicFlat",
-        "twoGbMaxExtentSparse",
-        "twoGbMaxExtentFlat",
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let vmdk = folder.path().join("disk.vmdk");
-        let option = format!("subformat={subformat}");
-        run(
-            "qemu-img",
-            &[
-                "create",
-                "-q",
-                "-f",
-                "vmdk",
-                "-o",
-                &option,
-                vmdk.to_str().unwrap(),
-                "1M",
-            ],
-        );
-        let error = image::formats::open(&vmdk, &image::formats::OpenOptions::with_format(None))
-            .unwrap_err();
-        assert_eq!(error.kind(), image::ErrorKind::Unsupported);
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("{subformat} is not read yet")),
-            "{error}"
-        );
-    }
 }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 /// Values by number; at most twice `half` of them.
 #[derive(Debug)]
 pub(super) struct Generations<V> {
-    young: HashMap<u32, V>,
-    old: HashMap<u32, V>,
+    young: HashMap<u64, V>,
+    old: HashMap<u64, V>,
     half: usize,
 }
 
@@ -20,7 +20,7 @@ impl<V: Clone> Generations<V> {
         }
     }
 
-    pub(super) fn get(&mut self, key: u32) -> Option<V> {
+    pub(super) fn get(&mut self, key: u64) -> Option<V> {
         if let Some(value) = self.young.get(&key) {
             return Some(value.clone());
         }
@@ -29,7 +29,7 @@ impl<V: Clone> Generations<V> {
         Some(value)
     }
 
-    pub(super) fn insert(&mut self, key: u32, value: V) {
+    pub(super) fn insert(&mut self, key: u64, value: V) {
         if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }

@@ -1,20 +1,31 @@
 //! The descriptor: lines of text that name the subformat, the parent, the extents and the adapter
 //! (VDF 1.1, The Descriptor File). It is embedded behind the sparse header or is a file of its own.
 //!
-//! Descriptors come in the character set of the machine that wrote them; only names are affected, so bytes that are
-//! not UTF-8 are replaced. Line ends, spaces around `=`, quotes and the case of keys vary between writers.
+//! Descriptors come in the character set of the machine that wrote them, which `encoding` names. Line ends, spaces
+//! around `=`, quotes and the case of keys vary between writers.
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Result};
+use encoding_rs::Encoding;
+
+use super::encoding::{self, Name};
+use super::extent_line::ExtentLine;
+use crate::{Error, ErrorKind, Result};
 
 /// First line of every descriptor.
 pub(super) const SIGNATURE: &str = "# Disk DescriptorFile";
 /// `parentCID` of a disk without parent (`CID_NOPARENT`).
 const NO_PARENT: u32 = u32::MAX;
 
-/// Subformats that keep their data in other files or in VMFS structures; they are known, and not read.
+/// UTF-8's byte order mark.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+/// Extents of one disk: 16 TiB in files of 2 GB.
+const MAX_EXTENTS: usize = 8192;
+
+/// Subformats. What matters is the type of each extent; a name that is not here may mean something unheard of.
 const KNOWN_SUBFORMATS: &[&str] = &[
+    "monolithicSparse",
+    "streamOptimized",
     "monolithicFlat",
     "twoGbMaxExtentSparse",
     "twoGbMaxExtentFlat",
@@ -51,41 +62,41 @@ pub struct Descriptor {
     pub extents: Vec<ExtentLine>,
     /// The disk database: `ddb.` keys without that prefix, in lower case.
     pub ddb: BTreeMap<String, String>,
-}
-
-/// One line of the extent description: `RW 8192 SPARSE "disk.vmdk" 0`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExtentLine {
-    /// `RW`, `RDONLY` or `NOACCESS`.
-    pub access: String,
-    /// Sectors of the disk that it covers.
-    pub sectors: u64,
-    /// `SPARSE`, `FLAT`, `ZERO`, `VMFS`, ….
-    pub kind: String,
-    /// The file, as written.
-    pub file: Option<String>,
-    /// Where a flat extent begins in its file, in sectors.
-    pub offset_sectors: Option<u64>,
+    /// `encoding`: the character set as the descriptor names it.
+    pub encoding: Option<String>,
+    pub(super) parent_name: Option<Name>,
 }
 
 impl Descriptor {
     /// Parses the text up to the first NUL.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(text);
-        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let text = text.strip_prefix(BOM).unwrap_or(text).trim_ascii_start();
         if !text
             .get(..SIGNATURE.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(SIGNATURE))
+            .is_some_and(|head| head.eq_ignore_ascii_case(SIGNATURE.as_bytes()))
         {
-            let found: String = text.chars().take(24).collect();
+            let head = String::from_utf8_lossy(text.get(..96).unwrap_or(text));
+            let found: String = head.chars().take(24).collect();
             return Err(Error::corrupt(format!(
                 "expected a descriptor that begins with {SIGNATURE:?}, found {found:?}"
             )));
         }
-        let mut this = Self::default();
-        for (number, line) in text.split(['\n', '\r']).enumerate() {
-            this.line(line.trim())
+        let lines = || {
+            text.split(|byte| matches!(byte, b'\n' | b'\r'))
+                .map(<[u8]>::trim_ascii)
+        };
+        let label = lines().find_map(|line| match assignment(line) {
+            Some((key, value)) if key == "encoding" => std::str::from_utf8(value).ok(),
+            _ => None,
+        });
+        let encoding = encoding::of(label, text);
+        let mut this = Self {
+            encoding: label.map(str::to_owned),
+            ..Self::default()
+        };
+        for (number, line) in lines().enumerate() {
+            this.line(line, encoding)
                 .map_err(|e| Error::corrupt(format!("descriptor line {}: {e}", number + 1)))?;
         }
         Ok(this)
@@ -98,67 +109,94 @@ impl Descriptor {
             .map(|adapter| adapter.to_ascii_lowercase())
     }
 
-    fn line(&mut self, line: &str) -> Result<()> {
-        if line.is_empty() || line.starts_with('#') {
+    /// `ddb.virtualHWVersion`: the version of the virtual hardware that made the disk.
+    pub fn hw_version(&self) -> Option<&str> {
+        self.ddb.get("virtualhwversion").map(String::as_str)
+    }
+
+    fn line(&mut self, line: &[u8], encoding: &'static Encoding) -> Result<()> {
+        if line.is_empty() || line.starts_with(b"#") {
             return Ok(());
         }
-        if let Some(extent) = ExtentLine::parse(line)? {
+        if let Some(extent) = ExtentLine::parse(line, encoding)? {
+            if self.extents.len() == MAX_EXTENTS {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!("expected at most {MAX_EXTENTS} extents"),
+                ));
+            }
             self.extents.push(extent);
             return Ok(());
         }
-        let Some((key, value)) = line.split_once('=') else {
+        let Some((key, bytes)) = assignment(line) else {
             tracing::debug!(
-                line,
+                line = encoding::decode(line, encoding),
                 "passing over a descriptor line that is neither an extent nor an assignment"
             );
             return Ok(());
         };
-        let (key, value) = (key.trim().to_ascii_lowercase(), unquote(value));
+        let value = encoding::decode(bytes, encoding);
         match key.as_str() {
-            "createtype" => self.create_type = (!value.is_empty()).then(|| value.to_owned()),
-            "cid" => self.cid = Some(content_id(&key, value)?),
+            "createtype" => self.create_type = (!value.is_empty()).then_some(value),
+            "cid" => self.cid = Some(content_id(&key, &value)?),
             "parentcid" => {
-                self.parent_cid = Some(content_id(&key, value)?).filter(|cid| *cid != NO_PARENT)
+                self.parent_cid = Some(content_id(&key, &value)?).filter(|cid| *cid != NO_PARENT)
             }
-            "parentfilenamehint" => {
-                self.parent_hint = (!value.is_empty()).then(|| value.to_owned())
+            "parentfilenamehint" if !value.is_empty() => {
+                self.parent_hint = Some(value);
+                self.parent_name = Some(Name::new(bytes, encoding));
             }
             _ => {
                 if let Some(key) = key.strip_prefix("ddb.") {
-                    self.ddb.insert(key.to_owned(), value.to_owned());
+                    self.ddb.insert(key.to_owned(), value);
                 }
             }
         }
         Ok(())
     }
 
-    /// What is known of the parent of a delta disk. VirtualBox writes `parentCID=ffffffff` into its deltas as into
-    /// every other disk, and names the parent by `ddb.uuid.parent` alone.
+    /// The parent's file as the delta names it: VMware's hint, or the name that VirtualBox gives to a snapshot. It
+    /// writes `parentCID=ffffffff` into its deltas as into every other disk, and names the parent by
+    /// `ddb.uuid.parent` alone.
     pub fn parent(&self) -> Option<String> {
-        let uuid = self
-            .ddb
-            .get("uuid.parent")
-            .filter(|uuid| uuid.chars().any(|c| !matches!(c, '0' | '-' | '{' | '}')));
-        match (&self.parent_hint, uuid, self.parent_cid) {
+        match (&self.parent_hint, self.parent_uuid(), self.parent_cid) {
             (Some(file), ..) => Some(file.clone()),
-            (None, Some(uuid), _) => Some(format!("the VirtualBox disk {uuid}")),
+            (None, Some(uuid), _) => Some(format!("{{{uuid}}}.vmdk")),
             (None, None, Some(cid)) => Some(format!("a file with the content id {cid:08x}")),
             (None, None, None) => None,
         }
     }
 
-    /// Refuses what is not a complete disk in one sparse file.
-    pub(super) fn check_one_sparse_file(&self) -> Result<()> {
-        if let Some(parent) = self.parent() {
-            return Err(Error::unsupported(format!(
-                "a VMDK delta disk (snapshot) is not read yet; its parent is {parent}"
-            )));
-        }
+    /// `ddb.uuid.parent` of VirtualBox, where there is a parent.
+    pub(super) fn parent_uuid(&self) -> Option<String> {
+        self.uuid("uuid.parent")
+    }
+
+    /// A UUID of the disk database in lower case without braces, unless it is all zeroes.
+    pub(super) fn uuid(&self, key: &str) -> Option<String> {
+        let uuid = self.ddb.get(key)?.trim_matches(['{', '}']);
+        uuid.chars()
+            .any(|c| !matches!(c, '0' | '-'))
+            .then(|| uuid.to_ascii_lowercase())
+    }
+
+    /// Refuses a subformat that nobody knows.
+    pub(super) fn check_create_type(&self) -> Result<()> {
         match self.create_type.as_deref() {
-            None => tracing::debug!("the descriptor has no createType"),
-            Some(name) if is(name, "monolithicSparse") || is(name, "streamOptimized") => {}
-            Some(name) => return Err(self.refusal(name)),
+            None => {
+                tracing::debug!("the descriptor has no createType");
+                Ok(())
+            }
+            Some(name) if KNOWN_SUBFORMATS.iter().any(|known| is(name, known)) => Ok(()),
+            Some(name) => Err(Error::unsupported(format!(
+                "VMDK subformat {name:?} is not known"
+            ))),
         }
+    }
+
+    /// Refuses an embedded descriptor that speaks of other files.
+    pub(super) fn check_embedded(&self) -> Result<()> {
+        self.check_create_type()?;
         match self.extents.as_slice() {
             [] => Ok(()),
             [extent] if is(&extent.kind, "SPARSE") => Ok(()),
@@ -167,99 +205,32 @@ impl Descriptor {
                 extent.kind
             ))),
             extents => Err(Error::unsupported(format!(
-                "a VMDK of {} extents is not read yet (one is)",
+                "a descriptor of {} extents embedded in one of them is not supported",
                 extents.len()
             ))),
         }
     }
-
-    /// The refusal of a descriptor that is a file of its own.
-    pub(super) fn refuse_file(&self) -> Error {
-        match self.create_type.as_deref() {
-            Some(name) => self.refusal(name),
-            None => {
-                Error::unsupported("a VMDK descriptor file without createType is not supported")
-            }
-        }
-    }
-
-    fn refusal(&self, name: &str) -> Error {
-        if KNOWN_SUBFORMATS.iter().any(|known| is(name, known)) {
-            let first = self
-                .extents
-                .iter()
-                .find_map(|extent| extent.file.as_deref());
-            let data = first
-                .map(|file| format!("; its data are in {file:?}"))
-                .unwrap_or_default();
-            return Error::unsupported(format!("VMDK subformat {name} is not read yet{data}"));
-        }
-        if is(name, "monolithicSparse") || is(name, "streamOptimized") {
-            return Error::unsupported(format!(
-                "VMDK subformat {name} with a separate descriptor is not supported"
-            ));
-        }
-        Error::unsupported(format!("VMDK subformat {name:?} is not known"))
-    }
 }
 
-impl ExtentLine {
-    /// None when the line is not one of an extent.
-    fn parse(line: &str) -> Result<Option<Self>> {
-        let Some((access, rest)) = next_word(line) else {
-            return Ok(None);
-        };
-        if !["RW", "RDONLY", "NOACCESS"]
-            .iter()
-            .any(|word| is(access, word))
-        {
-            return Ok(None);
-        }
-        let bad = || {
-            Error::corrupt(format!(
-                "expected ACCESS SECTORS TYPE \"FILE\", found {line:?}"
-            ))
-        };
-        let (sectors, rest) = next_word(rest).ok_or_else(bad)?;
-        let sectors = sectors.parse().map_err(|_| bad())?;
-        let (kind, rest) = next_word(rest).ok_or_else(bad)?;
-        let (file, rest) = match (rest.find('"'), rest.rfind('"')) {
-            (Some(open), Some(close)) if open < close => {
-                (rest.get(open + 1..close), rest.get(close + 1..))
-            }
-            _ => next_word(rest).map_or((None, None), |(file, rest)| (Some(file), Some(rest))),
-        };
-        let offset_sectors = match next_word(rest.unwrap_or_default()) {
-            Some((word, _)) => word.parse().ok(),
-            None => None,
-        };
-        Ok(Some(Self {
-            access: access.to_ascii_uppercase(),
-            sectors,
-            kind: kind.to_ascii_uppercase(),
-            file: file.map(str::to_owned),
-            offset_sectors,
-        }))
-    }
+/// A line `key = value`: the key in lower case, the value without quotes.
+fn assignment(line: &[u8]) -> Option<(String, &[u8])> {
+    let at = line.iter().position(|byte| *byte == b'=')?;
+    let (key, value) = line.split_at(at);
+    let key = String::from_utf8_lossy(key.trim_ascii()).to_ascii_lowercase();
+    Some((key, unquote(value.get(1..).unwrap_or_default())))
 }
 
 fn is(found: &str, word: &str) -> bool {
     found.eq_ignore_ascii_case(word)
 }
 
-fn next_word(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start();
-    let end = text.find(char::is_whitespace).unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
-}
-
-fn unquote(value: &str) -> &str {
-    let value = value.trim();
+fn unquote(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
     value
-        .strip_prefix('"')
-        .and_then(|inner| inner.strip_suffix('"'))
+        .strip_prefix(b"\"")
+        .and_then(|inner| inner.strip_suffix(b"\""))
         .unwrap_or(value)
-        .trim()
+        .trim_ascii()
 }
 
 fn content_id(key: &str, value: &str) -> Result<u32> {
@@ -290,15 +261,13 @@ mod tests {
         assert_eq!(descriptor.cid, Some(0xdc80_b6c7));
         assert_eq!(descriptor.parent_cid, None);
         assert_eq!(descriptor.adapter_type().as_deref(), Some("lsilogic"));
-        let extent = ExtentLine {
-            access: "RW".into(),
-            sectors: 8192,
-            kind: "SPARSE".into(),
-            file: Some("a disk.vmdk".into()),
-            offset_sectors: None,
+        let [extent] = descriptor.extents.as_slice() else {
+            panic!("{descriptor:?}");
         };
-        assert_eq!(descriptor.extents, [extent]);
-        descriptor.check_one_sparse_file().unwrap();
+        assert_eq!((extent.access.as_str(), extent.sectors), ("RW", 8192));
+        assert_eq!(extent.kind, "SPARSE");
+        assert_eq!(extent.file.as_deref(), Some("a disk.vmdk"));
+        descriptor.check_embedded().unwrap();
     }
 
     #[test]
@@ -314,31 +283,53 @@ mod tests {
         assert_eq!(descriptor.adapter_type().as_deref(), Some("ide"));
         assert_eq!(
             descriptor.extents[0].file.as_deref(),
-            Some("d\u{fffd}j\u{fffd}.vmdk")
+            Some("d\u{e9}j\u{e0}.vmdk")
         );
-        descriptor.check_one_sparse_file().unwrap();
+        descriptor.check_embedded().unwrap();
     }
 
     #[test]
-    fn subformats_and_parents_are_refused_by_name() {
+    fn lines_may_end_in_any_way() {
+        for end in ["\n", "\r\n", "\r", "\n\n"] {
+            let text = [
+                SIGNATURE,
+                " CID = 00000005 ",
+                "PARENTCID=FFFFFFFF",
+                "RW 7 ZERO",
+            ]
+            .join(end);
+            let descriptor = parse(&text);
+            assert_eq!(descriptor.cid, Some(5));
+            assert_eq!(descriptor.parent(), None);
+            assert_eq!(descriptor.extents.len(), 1);
+        }
+    }
+
+    #[test]
+    fn parents_are_told() {
+        let parent = |rest: &str| parse(&format!("{SIGNATURE}\n{rest}")).parent();
+        let hint = parent("parentCID=12345678\nparentFileNameHint=\"C:\\base.vmdk\"\n");
+        assert_eq!(hint.as_deref(), Some("C:\\base.vmdk"));
+        let uuid = "19376c01-2e65-4a17-b720-e84770bee6a6";
+        assert_eq!(
+            parent(&format!("parentCID=ffffffff\nddb.uuid.parent=\"{uuid}\"\n")),
+            Some(format!("{{{uuid}}}.vmdk"))
+        );
+        assert!(parent("parentCID=12345678\n").unwrap().contains("12345678"));
+        let none = "ddb.uuid.parent=\"00000000-0000-0000-0000-000000000000\"\n";
+        assert_eq!(parent(none), None);
+    }
+
+    #[test]
+    fn what_cannot_be_embedded_is_refused_by_name() {
         let refusal = |rest: &str| {
             let error = parse(&format!("{SIGNATURE}\n{rest}"))
-                .check_one_sparse_file()
+                .check_embedded()
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             error.to_string()
         };
-        assert!(refusal("createType=\"vmfsSparse\"\n").contains("vmfsSparse"));
         assert!(refusal("createType=\"holographic\"\n").contains("\"holographic\" is not known"));
-        let delta = "createType=\"monolithicSparse\"\nparentCID=12345678\nparentFileNameHint=\"base.vmdk\"\n";
-        assert!(
-            refusal(delta)
-                .contains("delta disk (snapshot) is not read yet; its parent is base.vmdk")
-        );
-        let delta = "createType=\"monolithicSparse\"\nparentCID=ffffffff\n\
-                     ddb.uuid.parent=\"19376c01-2e65-4a17-b720-e84770bee6a6\"\n";
-        assert!(refusal(delta).contains("the VirtualBox disk 19376c01"));
-        assert!(refusal("parentCID=12345678\n").contains("content id 12345678"));
         let two = "createType=\"monolithicSparse\"\nRW 1 SPARSE \"a\"\nRW 1 SPARSE \"b\"\n";
         assert!(refusal(two).contains("2 extents"));
         assert!(refusal("RW 1 FLAT \"a\" 0\n").contains("FLAT"));

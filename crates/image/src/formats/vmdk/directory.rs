@@ -104,7 +104,7 @@ fn find_footer(range: &FileRange) -> Result<u64> {
 }
 
 /// Reads and checks the directory at byte `offset`.
-fn read(range: &FileRange, geometry: &Geometry, offset: u64) -> Result<GrainMap> {
+pub(super) fn read(range: &FileRange, geometry: &Geometry, offset: u64) -> Result<GrainMap> {
     let fail = |e: Error| e.at(offset).in_file(range.label());
     let len = u64::from(geometry.tables()) * 4;
     let at = match offset.checked_add(len) {
@@ -128,9 +128,15 @@ fn read(range: &FileRange, geometry: &Geometry, offset: u64) -> Result<GrainMap>
 }
 
 /// Tables lie within the file, not on the header or the directory, and not on each other.
-fn check(tables: &[u32], at: &Range<u64>, file_len: u64, geometry: &Geometry) -> Result<()> {
+pub(super) fn check(
+    tables: &[u32],
+    at: &Range<u64>,
+    file_len: u64,
+    geometry: &Geometry,
+) -> Result<()> {
+    let entry_len = geometry.entry_len() as u64;
     let table_len = |index: usize| {
-        u32::try_from(index).map_or(0, |table| geometry.entries_in(table) as u64 * 4)
+        u32::try_from(index).map_or(0, |table| geometry.entries_in(table) as u64 * entry_len)
     };
     let mut places = Vec::new();
     for (index, sector) in tables
@@ -140,7 +146,7 @@ fn check(tables: &[u32], at: &Range<u64>, file_len: u64, geometry: &Geometry) ->
     {
         let start = u64::from(*sector) * SECTOR;
         let end = start + table_len(index);
-        let entry = at.start + index as u64 * 4;
+        let entry = at.start + index as u64 * entry_len;
         if end > file_len {
             return Err(Error::new(
                 ErrorKind::Truncated,
@@ -167,7 +173,7 @@ fn check(tables: &[u32], at: &Range<u64>, file_len: u64, geometry: &Geometry) ->
             return Err(Error::corrupt(format!(
                 "grain tables {index} at {start:#x} and {other} at {next:#x} lie on each other"
             ))
-            .at(at.start + *other as u64 * 4));
+            .at(at.start + *other as u64 * entry_len));
         }
     }
     Ok(())

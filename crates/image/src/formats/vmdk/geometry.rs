@@ -7,12 +7,14 @@ pub(super) const SECTOR: u64 = 512;
 
 /// Largest grain that is read. VMware writes 128 sectors; ESX goes to 2048 at most; a grain is inflated in one piece.
 const MAX_GRAIN_SECTORS: u64 = 4096;
-/// Smallest grain: VDF 1.1, Hosted Sparse Extent Header, `grainSize`.
+/// Smallest grain of a hosted extent: VDF 1.1, Hosted Sparse Extent Header, `grainSize`.
 const MIN_GRAIN_SECTORS: u64 = 8;
 /// Entries of a grain table: always 512 by the specification; smaller and somewhat larger ones are read.
 const MAX_TABLE_ENTRIES: u32 = 4096;
 /// Grain tables of one extent: 16 MiB of directory, 128 TiB of disk with common grains.
 const MAX_TABLES: u64 = 4 << 20;
+/// Bytes of an entry that is a sector number, as in all extents but seSparse.
+pub(super) const NARROW: usize = 4;
 
 /// Checked sizes of an extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +22,14 @@ pub(super) struct Geometry {
     capacity: u64,
     grain_size: usize,
     table_entries: u32,
+    entry_len: usize,
 }
 
 /// A part of one grain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Number of the grain on the disk.
-    pub(super) grain: u32,
+    pub(super) grain: u64,
     /// Its entry in the grain table.
     pub(super) slot: usize,
     /// Bytes of the grain before the part.
@@ -38,10 +41,28 @@ pub(super) struct Piece {
 }
 
 impl Geometry {
+    /// Sizes of a hosted extent.
     pub(super) fn new(
         capacity_sectors: u64,
         grain_sectors: u64,
         table_entries: u32,
+    ) -> Result<Self> {
+        if grain_sectors < MIN_GRAIN_SECTORS {
+            return Err(Error::corrupt(format!(
+                "expected a grain size that is a power of two of at least {MIN_GRAIN_SECTORS} sectors, found \
+                 {grain_sectors}"
+            )));
+        }
+        Self::of(capacity_sectors, grain_sectors, table_entries, NARROW)
+    }
+
+    /// Sizes of an extent of any kind, whose grains may be single sectors, and whose directory and tables have
+    /// entries of `entry_len` bytes.
+    pub(super) fn of(
+        capacity_sectors: u64,
+        grain_sectors: u64,
+        table_entries: u32,
+        entry_len: usize,
     ) -> Result<Self> {
         let limit = |message: String| Err(Error::new(ErrorKind::Limit, message));
         if capacity_sectors == 0 {
@@ -49,10 +70,9 @@ impl Geometry {
                 "expected a capacity of at least one sector, found 0",
             ));
         }
-        if !grain_sectors.is_power_of_two() || grain_sectors < MIN_GRAIN_SECTORS {
+        if !grain_sectors.is_power_of_two() {
             return Err(Error::corrupt(format!(
-                "expected a grain size that is a power of two of at least {MIN_GRAIN_SECTORS} sectors, found \
-                 {grain_sectors}"
+                "expected a grain size that is a power of two, found {grain_sectors} sectors"
             )));
         }
         if grain_sectors > MAX_GRAIN_SECTORS {
@@ -75,7 +95,7 @@ impl Geometry {
         let capacity = capacity_sectors.checked_mul(SECTOR);
         let (Some(capacity), true, true) = (
             capacity,
-            grains <= u64::from(u32::MAX),
+            entry_len > NARROW || grains <= u64::from(u32::MAX),
             tables <= MAX_TABLES,
         ) else {
             return limit(format!(
@@ -89,7 +109,13 @@ impl Geometry {
             capacity,
             grain_size,
             table_entries,
+            entry_len,
         })
+    }
+
+    /// Bytes of an entry of the directory and of the tables in the file.
+    pub(super) fn entry_len(&self) -> usize {
+        self.entry_len
     }
 
     /// Bytes of the disk.
@@ -112,15 +138,15 @@ impl Geometry {
     }
 
     /// Grains of the disk, the last one perhaps not full.
-    pub(super) fn grains(&self) -> u32 {
-        u32::try_from(self.capacity.div_ceil(self.grain_bytes())).unwrap_or(u32::MAX)
+    pub(super) fn grains(&self) -> u64 {
+        self.capacity.div_ceil(self.grain_bytes())
     }
 
     /// Bytes of `grain` that lie on the disk.
-    pub(super) fn grain_len(&self, grain: u32) -> usize {
+    pub(super) fn grain_len(&self, grain: u64) -> usize {
         let left = self
             .capacity
-            .saturating_sub(u64::from(grain) * self.grain_bytes());
+            .saturating_sub(grain.saturating_mul(self.grain_bytes()));
         usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(self.grain_size)
@@ -128,7 +154,8 @@ impl Geometry {
 
     /// Grain tables of the disk.
     pub(super) fn tables(&self) -> u32 {
-        self.grains().div_ceil(self.table_entries)
+        let tables = self.grains().div_ceil(u64::from(self.table_entries));
+        u32::try_from(tables).unwrap_or(u32::MAX)
     }
 
     /// Entries of every table.
@@ -139,7 +166,8 @@ impl Geometry {
     /// Entries of table `table` that stand for grains of the disk.
     pub(super) fn entries_in(&self, table: u32) -> usize {
         let first = u64::from(table) * u64::from(self.table_entries);
-        let left = u64::from(self.grains())
+        let left = self
+            .grains()
             .saturating_sub(first)
             .min(u64::from(self.table_entries));
         usize::try_from(left).unwrap_or(0)
@@ -147,7 +175,7 @@ impl Geometry {
 
     /// Sectors that a grain table takes in the file.
     pub(super) fn table_sectors(&self) -> u64 {
-        (u64::from(self.table_entries) * 4).div_ceil(SECTOR)
+        (u64::from(self.table_entries) * self.entry_len as u64).div_ceil(SECTOR)
     }
 
     /// Bytes of the disk under one table.
@@ -162,12 +190,11 @@ impl Geometry {
 
     /// The part of the grain at `offset` that a request of `len` bytes wants.
     pub(super) fn piece(&self, offset: u64, len: usize) -> Piece {
-        let number = offset / self.grain_bytes();
-        let grain = u32::try_from(number).unwrap_or(u32::MAX);
+        let grain = offset / self.grain_bytes();
         let skip = usize::try_from(offset % self.grain_bytes()).unwrap_or(0);
         let on_disk = self.grain_len(grain);
         let len = len.min(on_disk.saturating_sub(skip));
-        let slot = usize::try_from(number % u64::from(self.table_entries)).unwrap_or(0);
+        let slot = usize::try_from(grain % u64::from(self.table_entries)).unwrap_or(0);
         Piece {
             grain,
             slot,

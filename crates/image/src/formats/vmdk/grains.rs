@@ -37,7 +37,7 @@ pub(super) struct Grains {
 
 /// A grain that is wholly wanted.
 struct Wanted {
-    grain: u32,
+    grain: u64,
     /// Where its marker is in the file.
     at: u64,
     /// Where in the caller's buffer it goes.
@@ -207,7 +207,7 @@ impl Grains {
         &self,
         with: &mut Inflate<'_>,
         bytes: &[u8],
-        grain: u32,
+        grain: u64,
         at: u64,
         dest: &mut [u8],
     ) -> Result<()> {
@@ -263,8 +263,8 @@ impl Grains {
     }
 
     /// The length of the compressed data, when the marker is that of `grain`.
-    fn check_marker(&self, marker: GrainMarker, grain: u32) -> Result<usize> {
-        let lba = u64::from(grain) * self.geometry.grain_sectors();
+    fn check_marker(&self, marker: GrainMarker, grain: u64) -> Result<usize> {
+        let lba = grain * self.geometry.grain_sectors();
         let limit = max_deflated_len(self.geometry.grain_size());
         if marker.lba != lba || marker.len == 0 {
             return Err(Error::corrupt(format!(

@@ -4,9 +4,10 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::geometry::{Geometry, SECTOR};
+use super::tables::{Entries, Layout};
 use crate::{Error, ErrorKind, FileRange, Result};
 
 /// `KDMV`, VDF 1.1, Hosted Sparse Extent Header, `magicNumber` in little-endian order.
@@ -38,7 +39,7 @@ const COMPRESSION_DEFLATE: u16 = 1;
 
 /// `SparseExtentHeader` as it lies in the first sector (VDF 1.1, Hosted Sparse Extent Header). Little-endian;
 /// sizes and offsets in sectors.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawHeader {
     magic: [u8; 4],
@@ -61,6 +62,40 @@ const _: () = assert!(size_of::<RawHeader>() == HEADER_LEN);
 
 /// The newline detection bytes: LF, a space, CR LF. A transfer in text mode changes them.
 const NEWLINES: [u8; 4] = [b'\n', b' ', b'\r', b'\n'];
+
+/// What the header of a new stream says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewStream {
+    pub(super) capacity_sectors: u64,
+    pub(super) grain_sectors: u64,
+    pub(super) table_entries: u32,
+    pub(super) descriptor_sectors: u64,
+    pub(super) overhead_sectors: u64,
+    /// Sector of the directory, in the footer.
+    pub(super) directory: Option<u64>,
+}
+
+/// The header or the footer of a new stream. Version 3, as VMware writes its streams.
+pub(super) fn stream_header(new: &NewStream) -> [u8; HEADER_LEN] {
+    let raw = RawHeader {
+        magic: MAGIC,
+        version: U32::new(3),
+        flags: U32::new(FLAG_NEWLINES | FLAG_COMPRESSED | FLAG_MARKERS),
+        capacity: U64::new(new.capacity_sectors),
+        grain_size: U64::new(new.grain_sectors),
+        descriptor_offset: U64::new(1),
+        descriptor_size: U64::new(new.descriptor_sectors),
+        num_gtes_per_gt: U32::new(new.table_entries),
+        rgd_offset: U64::new(0),
+        gd_offset: U64::new(new.directory.unwrap_or(GD_AT_END)),
+        over_head: U64::new(new.overhead_sectors),
+        unclean_shutdown: 0,
+        newlines: NEWLINES,
+        compress_algorithm: U16::new(COMPRESSION_DEFLATE),
+        pad: [0; 433],
+    };
+    zerocopy::transmute!(raw)
+}
 
 /// Where the grain directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +124,18 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// How the extent behind the header is laid out.
+    pub(super) fn layout(&self) -> Layout {
+        Layout {
+            geometry: self.geometry,
+            entries: Entries::Sectors {
+                zeroed: self.zeroed_grains,
+            },
+            compressed: self.compressed,
+            reserved: self.descriptor.clone().unwrap_or_default(),
+        }
+    }
+
     /// Reads and checks the header at byte `base` of the file: 0, or the footer's place.
     pub(super) fn read(range: &FileRange, base: u64) -> Result<Self> {
         let mut bytes = [0; HEADER_LEN];

@@ -2,15 +2,44 @@
 //! (VDF 1.1, Stream-Optimized Compressed Sparse Extents).
 
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::geometry::SECTOR;
 
 /// Bytes of a grain marker before its data.
 pub(super) const GRAIN_MARKER_LEN: usize = 12;
 /// Bytes of a metadata marker that mean something; it fills a sector.
 pub(super) const MARKER_LEN: usize = 16;
 
+/// Types of metadata markers: `MARKER_EOS`, `MARKER_GT`, `MARKER_GD`, `MARKER_FOOTER`.
+pub(super) const END_OF_STREAM: u32 = 0;
+pub(super) const TABLE: u32 = 1;
+pub(super) const DIRECTORY: u32 = 2;
+pub(super) const FOOTER: u32 = 3;
+
+/// The sector before metadata of so many sectors.
+pub(super) fn metadata(sectors: u64, kind: u32) -> [u8; SECTOR as usize] {
+    let marker = RawMarker {
+        val: U64::new(sectors),
+        size: U32::ZERO,
+        kind: U32::new(kind),
+    };
+    let mut bytes = [0; SECTOR as usize];
+    let marker: [u8; MARKER_LEN] = zerocopy::transmute!(marker);
+    bytes[..MARKER_LEN].copy_from_slice(&marker);
+    bytes
+}
+
+/// What precedes a grain of `len` compressed bytes that begins at sector `lba` of the disk.
+pub(super) fn grain(lba: u64, len: u32) -> [u8; GRAIN_MARKER_LEN] {
+    let mut bytes = [0; GRAIN_MARKER_LEN];
+    bytes[..8].copy_from_slice(&lba.to_le_bytes());
+    bytes[8..].copy_from_slice(&len.to_le_bytes());
+    bytes
+}
+
 /// `Marker`: both shapes share the first two fields.
-#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawMarker {
     /// Metadata: its sectors. Grain: first sector of the grain on the disk.
@@ -54,10 +83,10 @@ impl Marker {
         let raw: RawMarker = zerocopy::transmute!(*bytes);
         let val = raw.val.get();
         match (raw.size.get(), raw.kind.get()) {
-            (0, 0) => Self::EndOfStream,
-            (0, 1) => Self::Table(val),
-            (0, 2) => Self::Directory(val),
-            (0, 3) => Self::Footer(val),
+            (0, END_OF_STREAM) => Self::EndOfStream,
+            (0, TABLE) => Self::Table(val),
+            (0, DIRECTORY) => Self::Directory(val),
+            (0, FOOTER) => Self::Footer(val),
             (0, other) => Self::Unknown(other),
             (len, _) => Self::Grain(GrainMarker { lba: val, len }),
         }

@@ -1,11 +1,40 @@
-//! One hosted sparse extent: a whole disk, or one file of a disk that is split into several.
+//! One sparse extent: a whole disk, or one file of a disk that is split into several.
 
-use super::directory;
+use std::ops::Range;
+
+use super::directory::{self, GrainMap};
 use super::geometry::{Geometry, Piece};
 use super::grains::Grains;
 use super::header::Header;
-use super::tables::{Grain, GrainTables};
-use crate::{Extent, ExtentKind, FileRange, Result};
+use super::tables::{Grain, GrainTables, Layout};
+use crate::{Error, Extent, ExtentKind, FileRange, Result};
+
+/// Where a run of grains comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fill {
+    /// From the parent, if there is one.
+    Below,
+    /// Known zeroes.
+    Zero,
+    /// This byte of the file.
+    Stored(u64),
+    /// Compressed grains, wherever they are.
+    Inflated,
+}
+
+impl Fill {
+    /// True when `next` can follow `len` bytes of this one in the same request.
+    fn goes_on(self, len: usize, next: Self) -> bool {
+        match (self, next) {
+            (Self::Stored(at), Self::Stored(next)) => at + len as u64 == next,
+            (Self::Stored(_), _) | (_, Self::Stored(_)) => false,
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// What fills a buffer from an offset of the extent where the extent holds nothing: zeroes, or the parent.
+pub(super) type Below<'a> = &'a dyn Fn(&mut [u8], u64) -> Result<()>;
 
 /// An open extent.
 #[derive(Debug)]
@@ -27,15 +56,40 @@ impl SparseExtent {
             );
         }
         let map = directory::locate(&range, header)?;
-        let geometry = header.geometry;
-        Ok(Self {
-            tables: GrainTables::new(range.clone(), header, map),
-            compressed: header
+        Ok(Self::new(range, &header.layout(), map))
+    }
+
+    /// Puts together an extent whose directory was read and checked.
+    pub(super) fn new(range: FileRange, layout: &Layout, map: GrainMap) -> Self {
+        let geometry = layout.geometry;
+        Self {
+            tables: GrainTables::new(range.clone(), layout, map),
+            compressed: layout
                 .compressed
                 .then(|| Grains::new(range.clone(), geometry)),
             range,
             geometry,
-        })
+        }
+    }
+
+    /// The file.
+    pub(super) fn range(&self) -> &FileRange {
+        &self.range
+    }
+
+    /// True when grains are compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
+    /// The tables.
+    pub(super) fn tables(&self) -> &GrainTables {
+        &self.tables
+    }
+
+    /// The sizes.
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     /// Bytes of the disk that the extent covers.
@@ -49,17 +103,19 @@ impl SparseExtent {
     }
 
     /// Fills `buf` from byte `offset`; the range lies within the capacity.
-    pub(super) fn read_at(&self, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
+    pub(super) fn read_at(
+        &self,
+        mut buf: &mut [u8],
+        mut offset: u64,
+        below: Below<'_>,
+    ) -> Result<()> {
         while !buf.is_empty() {
             let left = self.geometry.table_span() - offset % self.geometry.table_span();
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
             let (part, rest) = buf.split_at_mut(len);
             match self.tables.get(self.geometry.table_of(offset))? {
-                None => part.fill(0),
-                Some(table) => match &self.compressed {
-                    Some(grains) => self.inflate(grains, &table, part, offset)?,
-                    None => self.copy(&table, part, offset)?,
-                },
+                None => below(part, offset)?,
+                Some(table) => self.read_table(&table, part, offset, below)?,
             }
             buf = rest;
             offset += len as u64;
@@ -67,48 +123,67 @@ impl SparseExtent {
         Ok(())
     }
 
-    /// Fills `buf`, which lies under one table, from compressed grains.
-    fn inflate(&self, grains: &Grains, table: &[u32], buf: &mut [u8], offset: u64) -> Result<()> {
+    /// Fills `buf`, which lies under one table. Neighbouring grains of one nature are one request.
+    fn read_table(
+        &self,
+        table: &[u32],
+        buf: &mut [u8],
+        offset: u64,
+        below: Below<'_>,
+    ) -> Result<()> {
+        let mut run: Option<(Fill, Range<usize>)> = None;
         for (piece, place, start) in self.pieces(table, buf.len(), offset) {
-            if !matches!(place, Grain::At(_)) {
-                buf[start..start + piece.len].fill(0);
-            }
-        }
-        let len = buf.len();
-        let stored =
-            self.pieces(table, len, offset)
-                .filter_map(|(piece, place, start)| match place {
-                    Grain::At(at) => Some((piece, at, start..start + piece.len)),
-                    _ => None,
-                });
-        grains.read(buf, stored)
-    }
-
-    /// Fills `buf`, which lies under one table, from grains that are stored as they are; neighbours by one read.
-    fn copy(&self, table: &[u32], buf: &mut [u8], offset: u64) -> Result<()> {
-        let mut run: Option<(u64, usize, usize)> = None;
-        for (piece, place, start) in self.pieces(table, buf.len(), offset) {
-            let from = match place {
-                Grain::At(at) => Some(at + piece.skip as u64),
-                _ => None,
+            let fill = match place {
+                Grain::Unallocated => Fill::Below,
+                Grain::Zero => Fill::Zero,
+                Grain::At(_) if self.compressed.is_some() => Fill::Inflated,
+                Grain::At(at) => Fill::Stored(at + piece.skip as u64),
             };
-            if let (Some(from), Some((at, _, len))) = (from, &mut run)
-                && *at + *len as u64 == from
-            {
-                *len += piece.len;
-                continue;
-            }
-            if let Some((at, dest, len)) = run.take() {
-                self.range.read_exact_at(&mut buf[dest..dest + len], at)?;
-            }
-            match from {
-                Some(from) => run = Some((from, start, piece.len)),
-                None => buf[start..start + piece.len].fill(0),
+            match &mut run {
+                Some((last, bytes)) if last.goes_on(bytes.len(), fill) => bytes.end += piece.len,
+                _ => {
+                    if let Some((fill, bytes)) = run.replace((fill, start..start + piece.len)) {
+                        let at = offset + bytes.start as u64;
+                        self.fill(fill, table, &mut buf[bytes], at, below)?;
+                    }
+                }
             }
         }
         match run {
-            Some((at, dest, len)) => self.range.read_exact_at(&mut buf[dest..dest + len], at),
+            Some((fill, bytes)) => {
+                let at = offset + bytes.start as u64;
+                self.fill(fill, table, &mut buf[bytes], at, below)
+            }
             None => Ok(()),
+        }
+    }
+
+    fn fill(
+        &self,
+        fill: Fill,
+        table: &[u32],
+        buf: &mut [u8],
+        offset: u64,
+        below: Below<'_>,
+    ) -> Result<()> {
+        match (fill, &self.compressed) {
+            (Fill::Below, _) => below(buf, offset),
+            (Fill::Zero, _) => {
+                buf.fill(0);
+                Ok(())
+            }
+            (Fill::Stored(at), _) => self.range.read_exact_at(buf, at),
+            (Fill::Inflated, Some(grains)) => {
+                let len = buf.len();
+                let stored = self
+                    .pieces(table, len, offset)
+                    .filter_map(|(piece, place, start)| match place {
+                        Grain::At(at) => Some((piece, at, start..start + piece.len)),
+                        _ => None,
+                    });
+                grains.read(buf, stored)
+            }
+            (Fill::Inflated, None) => Err(Error::corrupt("grains are not compressed").at(offset)),
         }
     }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cache::Generations;
 use super::directory::GrainMap;
 use super::geometry::{Geometry, SECTOR};
-use super::header::{HEADER_LEN, Header};
+use super::header::HEADER_LEN;
 use super::marker::GRAIN_MARKER_LEN;
-use crate::{Error, ErrorKind, FileRange, Result};
+use super::sesparse;
+use crate::{Error, ErrorKind, FileRange, Result, is_zero};
 
 /// Memory for tables that were read.
 const CACHE_LEN: usize = 16 << 20;
@@ -33,28 +34,51 @@ pub(super) enum Grain {
     At(u64),
 }
 
+/// What the entries of a table say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entries {
+    /// Sector numbers in the file. With `zeroed`, 1 is a grain of zeroes.
+    Sectors { zeroed: bool },
+    /// Numbers of grains in an area that begins at byte `origin` of the file, plus [`FIRST_INDEX`]; 1 is a grain of
+    /// zeroes. So the 64-bit entries of seSparse are kept in memory.
+    Indexed { origin: u64 },
+}
+
+/// The entry in memory for grain 0 of an [`Entries::Indexed`] area.
+pub(super) const FIRST_INDEX: u32 = 2;
+
+/// How an extent is laid out.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) geometry: Geometry,
+    pub(super) entries: Entries,
+    pub(super) compressed: bool,
+    /// Bytes of the file where no grain can be, besides the directory.
+    pub(super) reserved: Range<u64>,
+}
+
 /// All tables of an extent.
 #[derive(Debug)]
 pub(super) struct GrainTables {
     range: FileRange,
     geometry: Geometry,
-    zeroed_grains: bool,
+    entries: Entries,
     compressed: bool,
-    descriptor: Range<u64>,
+    reserved: Range<u64>,
     map: GrainMap,
     cache: Mutex<Generations<Table>>,
 }
 
 impl GrainTables {
-    pub(super) fn new(range: FileRange, header: &Header, map: GrainMap) -> Self {
-        let geometry = header.geometry;
+    pub(super) fn new(range: FileRange, layout: &Layout, map: GrainMap) -> Self {
+        let geometry = layout.geometry;
         let table_len = geometry.table_entries() as usize * size_of::<u32>();
         Self {
             range,
             geometry,
-            zeroed_grains: header.zeroed_grains,
-            compressed: header.compressed,
-            descriptor: header.descriptor.clone().unwrap_or_default(),
+            entries: layout.entries,
+            compressed: layout.compressed,
+            reserved: layout.reserved.clone(),
             map,
             cache: Mutex::new(Generations::new(CACHE_LEN / 2 / table_len)),
         }
@@ -62,10 +86,14 @@ impl GrainTables {
 
     /// Where the grain of this entry is.
     pub(super) fn place(&self, entry: u32) -> Grain {
-        match entry {
-            0 => Grain::Unallocated,
-            ZEROED if self.zeroed_grains => Grain::Zero,
-            sector => Grain::At(u64::from(sector) * SECTOR),
+        match (entry, self.entries) {
+            (0, _) => Grain::Unallocated,
+            (ZEROED, Entries::Sectors { zeroed: true } | Entries::Indexed { .. }) => Grain::Zero,
+            (sector, Entries::Sectors { .. }) => Grain::At(u64::from(sector) * SECTOR),
+            (index, Entries::Indexed { origin }) => {
+                let grain = u64::from(index - FIRST_INDEX);
+                Grain::At(origin + grain * self.geometry.grain_size() as u64)
+            }
         }
     }
 
@@ -100,14 +128,14 @@ impl GrainTables {
             }
             _ => {}
         }
-        if let Some(table) = self.cached().get(index) {
+        if let Some(table) = self.cached().get(u64::from(index)) {
             return Ok(table);
         }
         match &self.map {
             GrainMap::Directory { tables, at } => self.load(tables, at, index),
             GrainMap::Walked(grains) => {
                 let table = self.gather(grains, index);
-                self.cached().insert(index, table.clone());
+                self.cached().insert(u64::from(index), table.clone());
                 Ok(table)
             }
         }
@@ -133,7 +161,8 @@ impl GrainTables {
         let (start, step_len) = (first * SECTOR, step * SECTOR);
         // The directory was checked: every table alone lies within the file, so the last one of a row does.
         let last = index + u32::try_from(count - 1).unwrap_or(0);
-        let len = (count as u64 - 1) * step_len + self.geometry.entries_in(last) as u64 * 4;
+        let len = (count as u64 - 1) * step_len
+            + (self.geometry.entries_in(last) * self.geometry.entry_len()) as u64;
         let bytes = self
             .range
             .read_vec(start, usize::try_from(len).unwrap_or(usize::MAX))?;
@@ -149,7 +178,7 @@ impl GrainTables {
                 .map_err(|e| e.at(at).in_file(self.range.label()));
             match checked {
                 Ok(entries) => {
-                    self.cached().insert(table, entries.clone());
+                    self.cached().insert(u64::from(table), entries.clone());
                     wanted.get_or_insert(entries);
                 }
                 // A neighbour's damage is told when the neighbour is wanted.
@@ -178,31 +207,36 @@ impl GrainTables {
     }
 
     fn parse(&self, bytes: &[u8], table: u32, at: u64, directory: &Range<u64>) -> Result<Table> {
-        let (words, _) = bytes
-            .get(..self.geometry.entries_in(table) * 4)
-            .unwrap_or(bytes)
-            .as_chunks::<4>();
-        if words.as_flattened().iter().fold(0, |any, byte| any | byte) == 0 {
+        let len = self.geometry.entries_in(table) * self.geometry.entry_len();
+        let bytes = bytes.get(..len).unwrap_or(bytes);
+        if is_zero(bytes) {
             return Ok(None);
         }
-        let entries: Arc<[u32]> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        let entries: Arc<[u32]> = match self.entries {
+            Entries::Sectors { .. } => {
+                let (words, _) = bytes.as_chunks::<4>();
+                words.iter().map(|word| u32::from_le_bytes(*word)).collect()
+            }
+            Entries::Indexed { .. } => sesparse::decode(bytes, at)?,
+        };
         self.check(&entries, table, at, directory)?;
         Ok(Some(entries))
     }
 
     /// Grains lie within the file, not on its metadata, and not on each other.
     fn check(&self, entries: &[u32], table: u32, at: u64, directory: &Range<u64>) -> Result<()> {
-        let first = table * self.geometry.table_entries();
+        let first = u64::from(table) * u64::from(self.geometry.table_entries());
+        let entry_len = self.geometry.entry_len() as u64;
         let file_len = self.range.len();
         let mut ends_before = 0;
         let mut ascending = true;
-        for (slot, entry) in (0..).zip(entries) {
+        for (slot, entry) in (0_u64..).zip(entries) {
             let Grain::At(start) = self.place(*entry) else {
                 continue;
             };
             let grain = first + slot;
             let end = start + self.least_len(grain);
-            let fail = |e: Error| Err(e.at(at + u64::from(slot) * 4));
+            let fail = |e: Error| Err(e.at(at + slot * entry_len));
             if end > file_len {
                 return fail(Error::new(
                     ErrorKind::Truncated,
@@ -213,7 +247,7 @@ impl GrainTables {
                 ));
             }
             let on = |range: &Range<u64>| start < range.end && range.start < end;
-            if start < HEADER_LEN as u64 || on(&self.descriptor) || on(directory) {
+            if start < HEADER_LEN as u64 || on(&self.reserved) || on(directory) {
                 return fail(Error::corrupt(format!(
                     "grain {grain} at {start:#x} lies on the extent's metadata"
                 )));
@@ -228,8 +262,8 @@ impl GrainTables {
         }
     }
 
-    fn check_overlap(&self, entries: &[u32], first: u32, at: u64) -> Result<()> {
-        let place = |(slot, entry): (u32, &u32)| match self.place(*entry) {
+    fn check_overlap(&self, entries: &[u32], first: u64, at: u64) -> Result<()> {
+        let place = |(slot, entry): (u64, &u32)| match self.place(*entry) {
             Grain::At(start) => Some((start, slot)),
             _ => None,
         };
@@ -242,14 +276,14 @@ impl GrainTables {
                     first + slot,
                     first + other
                 ))
-                .at(at + u64::from(*other) * 4));
+                .at(at + other * self.geometry.entry_len() as u64));
             }
         }
         Ok(())
     }
 
     /// Bytes that a grain takes in the file at least.
-    fn least_len(&self, grain: u32) -> u64 {
+    pub(super) fn least_len(&self, grain: u64) -> u64 {
         if self.compressed {
             GRAIN_MARKER_LEN as u64 + 1
         } else {

@@ -114,7 +114,7 @@ impl Walk<'_> {
         let grain = marker.lba / geometry.grain_sectors();
         let known = u32::try_from(grain)
             .ok()
-            .filter(|grain| *grain < geometry.grains());
+            .filter(|grain| u64::from(*grain) < geometry.grains());
         let (Some(grain), 0) = (known, marker.lba % geometry.grain_sectors()) else {
             return Err(Error::corrupt(format!(
                 "expected the first sector of a grain of {} sectors on a disk of {}, found sector {}",
