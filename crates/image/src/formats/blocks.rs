@@ -449,7 +449,7 @@ mod tests {
             lead: 0,
             free: u32::MAX,
             zero: Some(u32::MAX - 1),
-            reserved: vec![0..512],
+            reserved: std::iter::once(0..512).collect(),
         }
     }
 
@@ -497,7 +497,7 @@ mod tests {
         );
         let error = refused(&[1, 2], |layout| layout.unit = 512);
         assert!(error.to_string().contains("overlapping"), "{error}");
-        let error = refused(&[1], |layout| layout.base = 0);
+        let error = refused(&[0], |layout| layout.base = 0);
         assert!(error.to_string().contains("clear of"), "{error}");
         let error = refused(&[], |layout| layout.entries = MAX_ENTRIES + 1);
         assert_eq!(error.kind(), ErrorKind::Limit);

@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stderr,
     clippy::cast_possible_truncation,
     reason = "helpers of tests, which clippy's allowance for test functions does not reach"
 )]

@@ -74,11 +74,12 @@ impl Reader {
 
 /// Header and BAT, and the cluster of the format extension.
 fn reserved(header: &Header) -> Vec<std::ops::Range<u64>> {
-    let mut reserved = vec![0..header.data_offset];
-    if let Some(offset) = header.extension {
-        reserved.push(offset..offset.saturating_add(header.cluster_size));
-    }
-    reserved
+    let extension = header
+        .extension
+        .map(|offset| offset..offset.saturating_add(header.cluster_size));
+    std::iter::once(0..header.data_offset)
+        .chain(extension)
+        .collect()
 }
 
 impl BlockSource for Reader {

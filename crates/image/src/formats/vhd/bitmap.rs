@@ -48,7 +48,7 @@ impl Bits {
         let end = sector + max;
         let mut next = sector + 1;
         while next < end {
-            if next % 8 == 0 && bytes.get(to_usize(next / 8)) == Some(&whole) {
+            if next.is_multiple_of(8) && bytes.get(to_usize(next / 8)) == Some(&whole) {
                 next += 8;
             } else if is_set(next) == set {
                 next += 1;
@@ -60,13 +60,16 @@ impl Bits {
     }
 }
 
+/// A bitmap and the place of its block in the file.
+type Slot = Mutex<Option<(u64, Bits)>>;
+
 /// The bitmaps of an image.
 #[derive(Debug)]
 pub(super) struct Bitmaps {
     range: FileRange,
     len: usize,
     /// By the block's place in the file. A lock is held for a look only, never while reading.
-    slots: Box<[Mutex<Option<(u64, Bits)>>]>,
+    slots: Box<[Slot]>,
 }
 
 impl Bitmaps {

@@ -36,7 +36,7 @@ pub struct Reader {
 enum Body {
     /// Byte n of the file is byte n of the disk.
     Fixed,
-    Blocks(Blocks),
+    Blocks(Box<Blocks>),
 }
 
 /// A dynamic or differencing disk.
@@ -97,13 +97,13 @@ impl Reader {
                 ));
             }
             DiskType::Fixed => Body::Fixed,
-            DiskType::Dynamic | DiskType::Differencing => Body::Blocks(Blocks::open(
+            DiskType::Dynamic | DiskType::Differencing => Body::Blocks(Box::new(Blocks::open(
                 &range,
                 &footer,
                 virtual_size,
                 body_len,
                 context,
-            )?),
+            )?)),
         };
         Ok(Self {
             range,
@@ -352,11 +352,11 @@ impl BlockSource for Reader {
 
     fn parent(&self) -> Option<Arc<dyn BlockSource>> {
         match &self.body {
-            Body::Blocks(Blocks {
-                parent: Some(parent),
-                ..
-            }) => Some(Arc::clone(parent.source())),
-            _ => None,
+            Body::Blocks(blocks) => blocks
+                .parent
+                .as_ref()
+                .map(|parent| Arc::clone(parent.source())),
+            Body::Fixed => None,
         }
     }
 

@@ -224,7 +224,7 @@ impl Writer {
     /// Writes bitmap and data of one block into its space.
     fn store_block(&self, block: &[u8], space: u64) -> Result<()> {
         let data = space + SPACE - BLOCK;
-        self.file.write(&[0xff; BITMAP as usize], data - BITMAP)?;
+        self.file.write(&[0xff; BITMAP_LEN], data - BITMAP)?;
         self.store_runs(block, data)
     }
 
@@ -306,6 +306,8 @@ impl BlockSink for Writer {
 
 /// Bytes of a block's bitmap.
 const BITMAP: u64 = 512;
+/// The same, for a buffer.
+const BITMAP_LEN: usize = 512;
 const _: () = assert!(BITMAP == BLOCK / SECTOR / 8);
 /// Bytes of the file that a block takes: its bitmap at the end of 4 KiB, then its data.
 const SPACE: u64 = UNIT as u64 + BLOCK;
