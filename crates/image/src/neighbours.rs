@@ -336,7 +336,7 @@ mod tests {
     fn host(files: &Files, dir: &Path, name: &str) -> Result<String> {
         let child = dir.join("here/child");
         let found = files.find(child.to_str().unwrap(), Reference::Host(OsStr::new(name)))?;
-        Ok(String::from_utf8(found.read_vec(0, found.len() as usize)?).unwrap())
+        Ok(String::from_utf8(found.read_vec(0, usize::try_from(found.len()).unwrap())?).unwrap())
     }
 
     #[test]

@@ -317,13 +317,16 @@ mod tests {
 
     use super::*;
 
+    /// Bytes to put at offsets.
+    type Patches<'a> = &'a [(usize, &'a [u8])];
+
     fn probe(bytes: &[u8]) -> Result<Format> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         Format::probe(&FileRange::open(file.path()).unwrap())
     }
 
-    fn disk(patches: &[(usize, &[u8])]) -> Vec<u8> {
+    fn disk(patches: Patches) -> Vec<u8> {
         let mut bytes = vec![0x5a; 4096];
         for (at, patch) in patches {
             bytes[*at..at + patch.len()].copy_from_slice(patch);
@@ -365,7 +368,7 @@ mod tests {
     #[test]
     fn every_magic_means_its_format() {
         let footer: &[u8] = b"conectix\0\0\0\x02\0\x01\0\0";
-        let cases: &[(&[(usize, &[u8])], Format)] = &[
+        let cases: &[(Patches, Format)] = &[
             (&[(0, b"QFI\xfb\0\0\0\x01")], Format::Qcow1),
             (&[(0, b"vhdxfile")], Format::Vhdx),
             (&[(0, footer)], Format::Vpc),
