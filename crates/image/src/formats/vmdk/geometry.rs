@@ -4,6 +4,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// A sector of every VMDK field, whatever the disk's own sector size is.
 pub(super) const SECTOR: u64 = 512;
+/// The same as a length in memory.
+pub(super) const SECTOR_LEN: usize = 512;
 
 /// Largest grain that is read. VMware writes 128 sectors; ESX goes to 2048 at most; a grain is inflated in one piece.
 const MAX_GRAIN_SECTORS: u64 = 4096;

@@ -4,7 +4,7 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::geometry::SECTOR;
+use super::geometry::SECTOR_LEN;
 
 /// Bytes of a grain marker before its data.
 pub(super) const GRAIN_MARKER_LEN: usize = 12;
@@ -18,13 +18,13 @@ pub(super) const DIRECTORY: u32 = 2;
 pub(super) const FOOTER: u32 = 3;
 
 /// The sector before metadata of so many sectors.
-pub(super) fn metadata(sectors: u64, kind: u32) -> [u8; SECTOR as usize] {
+pub(super) fn metadata(sectors: u64, kind: u32) -> [u8; SECTOR_LEN] {
     let marker = RawMarker {
         val: U64::new(sectors),
         size: U32::ZERO,
         kind: U32::new(kind),
     };
-    let mut bytes = [0; SECTOR as usize];
+    let mut bytes = [0; SECTOR_LEN];
     let marker: [u8; MARKER_LEN] = zerocopy::transmute!(marker);
     bytes[..MARKER_LEN].copy_from_slice(&marker);
     bytes

@@ -57,7 +57,8 @@ pub struct Options {
 const HW_VERSIONS: std::ops::RangeInclusive<u32> = 3..=99;
 /// The hardware of Workstation 5 and ESX 3, which everything takes.
 const DEFAULT_HW_VERSION: u32 = 4;
-/// See the measurement in the commit that set it.
+/// Measured on 524 MB of programs and libraries, CPU seconds and MB of file: level 1 3.7/200, 2 5.2/191, 3 6.0/189,
+/// 4 5.4/188, 6 8.2/184; qemu-img 21.6/186.
 const DEFAULT_LEVEL: i32 = 4;
 
 impl Default for Options {

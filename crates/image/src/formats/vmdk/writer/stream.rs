@@ -6,7 +6,7 @@ use libdeflater::{Compressor, Crc};
 
 use super::Options;
 use crate::formats::raw::OutputFile;
-use crate::formats::vmdk::geometry::{Geometry, SECTOR};
+use crate::formats::vmdk::geometry::{Geometry, SECTOR, SECTOR_LEN};
 use crate::formats::vmdk::header;
 use crate::formats::vmdk::marker::{self, GRAIN_MARKER_LEN};
 use crate::{Error, ErrorKind, Result};
@@ -187,7 +187,7 @@ pub(super) fn deflate(compressor: &mut Compressor, number: u64, data: &[u8]) -> 
         *place = head;
     }
     bytes.truncate(GRAIN_MARKER_LEN + len);
-    bytes.resize(bytes.len().next_multiple_of(SECTOR as usize), 0);
+    bytes.resize(bytes.len().next_multiple_of(SECTOR_LEN), 0);
     bytes.shrink_to_fit();
     Ok(bytes)
 }
