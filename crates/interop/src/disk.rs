@@ -1,5 +1,10 @@
 //! A disk in memory whose content is known.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths within a buffer, on 64-bit hosts"
+)]
+
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};

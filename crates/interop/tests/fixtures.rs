@@ -36,9 +36,12 @@ const HASHES: &[(&str, &str)] = &[
         "fat-parent.vhd",
         "bbdb657bc5aa2fde44e2456149f9257a862cb84f4668e338b90e357b0fbdf118",
     ),
+    // The README says 79f1d5f8…, which takes sector 186 from the child though its bit in the bitmap is 0: the four
+    // bits 184 to 187 read as one. By the specification (1.0, Differencing Disk Image) that sector is the parent's;
+    // it is the content of WPSettings.dat, which would be zeroes otherwise.
     (
         "fat-differential.vhd",
-        "79f1d5f809a97916a61cb0d6f0e6c42665cb92eb7cb410eeb5d599c06e46f177",
+        "f4b61a33ee2f7e8c19f737792a4107e46340026a9a829e4169b751901cc3ef02",
     ),
     (
         "fat-parent.vhdx",

@@ -170,7 +170,7 @@ fn check(variant: &Variant, disk: &SparseDisk, folder: &Path) {
         second_agrees(disk, second.as_mut()).unwrap_or_else(|e| panic!("{what}: {name}: {e:#}"));
     }
     qemu_agrees(variant, disk, &path, folder, &what);
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(&path).expect(&what);
 }
 
 fn second_agrees(disk: &SparseDisk, second: &mut dyn Second) -> anyhow::Result<()> {
@@ -203,5 +203,5 @@ fn qemu_agrees(variant: &Variant, disk: &SparseDisk, path: &Path, folder: &Path,
     .expect(what);
     let theirs = formats::open(&raw, &OpenOptions::with_format(Some(Format::Raw))).expect(what);
     compare(disk, theirs.as_ref()).unwrap_or_else(|e| panic!("{what}: read by qemu-img: {e:#}"));
-    std::fs::remove_file(&raw).unwrap();
+    std::fs::remove_file(&raw).expect(what);
 }

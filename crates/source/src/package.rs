@@ -147,7 +147,7 @@ impl Package {
     }
 
     /// Names of the files in the descriptor's folder.
-    fn names(&self) -> Result<Vec<String>> {
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         Ok(match &self.place {
             Place::Archive(archive) => {
                 let here = archive

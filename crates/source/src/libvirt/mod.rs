@@ -9,9 +9,9 @@ mod storage;
 mod tests;
 mod virsh;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use image::{FileRange, Files};
+use image::{FileRange, Files, formats};
 use types::Machine;
 
 use self::domain::Domain;
@@ -141,25 +141,22 @@ fn open(
     let path = match place {
         Place::Path(path) => folder.join(path),
         Place::Volume { pool, volume } => virsh.volume_path(&pool, &volume)?.into(),
-        Place::Nbd(uri) => {
-            return Err(Error::unsupported(format!(
-                "disk {}: {} is not supported yet",
-                shown(&target),
-                shown(&uri)
-            )));
-        }
+        Place::Nbd(uri) => PathBuf::from(uri),
     };
     if path.is_dir() {
         let message = format!("disk {}: expected a file, found a folder", shown(&target));
         return Err(Error::new(ErrorKind::Usage, message).in_file(path.display()));
     }
-    let mut range = FileRange::open(&path)?;
+    // What an image in an NBD export names is nowhere.
+    let is_nbd = formats::is_uri(path.as_os_str());
+    let mut range = formats::open_bytes(&path)?;
     if let Some((offset, len)) = slice {
         let label = range.label().to_owned();
         range = range.slice(offset, len, label)?;
     }
     range.label().clone_into(&mut disk.label);
     let files = match &options.base_dir {
+        _ if is_nbd => Files::none(),
         Some(base) => Files::below(base),
         None => Files::beside(&path),
     };

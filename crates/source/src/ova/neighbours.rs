@@ -1,9 +1,9 @@
 //! The files of a package for the images that name others: extents of a split VMDK, the parent of a delta.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{Error, ErrorKind, FileRange, Neighbours};
+use image::{Error, ErrorKind, FileRange, MAX_LISTED, Neighbours};
 
 use crate::package::Package;
 
@@ -24,13 +24,32 @@ impl Neighbours for Members {
             return Ok(None);
         };
         let folder = self.0.folder_of(child).unwrap_or_default();
-        self.0.get(&format!("{folder}{name}")).map_err(|e| {
-            let kind = match e.kind() {
-                crate::ErrorKind::Refused | crate::ErrorKind::Unsupported => ErrorKind::Unsupported,
-                crate::ErrorKind::Missing => ErrorKind::Missing,
-                _ => ErrorKind::Corrupt,
-            };
-            Error::new(kind, e.to_string())
-        })
+        self.0.get(&format!("{folder}{name}")).map_err(of_image)
     }
+
+    /// The files of the descriptor's folder, where the image is one of them.
+    fn list(&self, child: &str) -> image::Result<Vec<PathBuf>> {
+        if self
+            .0
+            .folder_of(child)
+            .is_none_or(|folder| !folder.is_empty())
+        {
+            return Ok(Vec::new());
+        }
+        let names = self.0.names().map_err(of_image)?;
+        Ok(names
+            .into_iter()
+            .take(MAX_LISTED)
+            .map(PathBuf::from)
+            .collect())
+    }
+}
+
+fn of_image(error: crate::Error) -> Error {
+    let kind = match error.kind() {
+        crate::ErrorKind::Refused | crate::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        crate::ErrorKind::Missing => ErrorKind::Missing,
+        _ => ErrorKind::Corrupt,
+    };
+    Error::new(kind, error.to_string())
 }

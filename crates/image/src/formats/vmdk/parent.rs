@@ -1,10 +1,12 @@
 //! The parent of a delta disk, a snapshot or a linked clone (VDF 1.1, Delta Links): found by the hint, and checked
 //! by the content id that the delta noted when it was made.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::descriptor::Descriptor;
-use super::reader::Reader;
+use super::reader::{self, Reader};
 use crate::formats::context::Context;
 use crate::{Error, ErrorKind, FileRange, Reference, Result};
 
@@ -75,7 +77,7 @@ fn check_content_id(child: &FileRange, parent: &Reader, expected: u32) -> Result
 }
 
 /// VirtualBox names a snapshot's file by its UUID. The first disk of a chain has a name of its own, which only the
-/// machine's settings know; whoever knows them offers it under the UUID's name.
+/// machine's settings know; it is looked for among the files beside the child.
 fn of_virtualbox(
     child: &FileRange,
     descriptor: &Descriptor,
@@ -85,15 +87,7 @@ fn of_virtualbox(
     let name = format!("{{{uuid}}}.vmdk");
     let range = match context.find(child, Reference::Foreign(&name)) {
         Ok(range) => range,
-        Err(error) if error.kind() == ErrorKind::Missing => {
-            return Err(Error::new(
-                ErrorKind::Missing,
-                format!(
-                    "expected the VirtualBox disk {uuid}, the parent, as {name} beside the image, found none; hint: \
-                     give the machine's .vbox file, or link the parent there under that name"
-                ),
-            ));
-        }
+        Err(error) if error.kind() == ErrorKind::Missing => by_uuid(child, uuid, context)?,
         Err(error) => return Err(error),
     };
     let parent = open_range(child, range, context, &name)?;
@@ -117,4 +111,30 @@ fn of_virtualbox(
         )));
     }
     Ok(parent)
+}
+
+/// The one .vmdk among the child's neighbours whose descriptor has the UUID.
+fn by_uuid(child: &FileRange, uuid: &str, context: &Context) -> Result<FileRange> {
+    let is_vmdk = |name: &&PathBuf| {
+        let extension = name.extension().and_then(OsStr::to_str);
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("vmdk"))
+    };
+    for name in context.list(child)?.iter().filter(is_vmdk) {
+        let Ok(found) = context.find(child, Reference::Host(name.as_os_str())) else {
+            continue;
+        };
+        let descriptor = reader::descriptor_of(&found).ok().flatten();
+        if descriptor
+            .is_some_and(|descriptor| descriptor.uuid("uuid.image").as_deref() == Some(uuid))
+        {
+            return Ok(found);
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Missing,
+        format!(
+            "expected the VirtualBox disk {uuid}, the parent, among the files beside the image, found none; hint: put \
+             it there, or give the folder that holds both with --base-dir"
+        ),
+    ))
 }

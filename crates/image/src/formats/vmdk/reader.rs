@@ -83,9 +83,7 @@ impl Reader {
         let (extents, descriptor) = match Signature::read(&range)? {
             Some(Signature::Sparse) => open_single(&range)?,
             Some(Signature::Descriptor) => {
-                let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
-                let text = range.read_vec(0, len.min(MAX_DESCRIPTOR_LEN))?;
-                let descriptor = Descriptor::parse(&text)?;
+                let descriptor = read_file(&range)?;
                 descriptor.check_create_type()?;
                 let extents = extents::open_all(&range, &descriptor, context)?;
                 (extents, Some(descriptor))
@@ -127,6 +125,20 @@ impl Reader {
             .partition_point(|extent| extent.place.end <= offset);
         self.extents.get(index)
     }
+}
+
+/// The descriptor of a disk without its extents; `None` for a file that has none.
+pub(super) fn descriptor_of(range: &FileRange) -> Result<Option<Descriptor>> {
+    match Signature::read(range)? {
+        Some(Signature::Sparse) => read_embedded(range, &Header::read(range, 0)?),
+        Some(Signature::Descriptor) => read_file(range).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn read_file(range: &FileRange) -> Result<Descriptor> {
+    let len = usize::try_from(range.len()).unwrap_or(usize::MAX);
+    Descriptor::parse(&range.read_vec(0, len.min(MAX_DESCRIPTOR_LEN))?)
 }
 
 /// One file with header and embedded descriptor.
