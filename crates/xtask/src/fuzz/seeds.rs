@@ -70,7 +70,7 @@ const SOURCES: &[Sources] = &[
     sources(
         "qed",
         &[("vbox-made", "qed")],
-        &[("qed", "cluster_size=4k,table_size=1")],
+        &[("qed", "cluster_size=4k")],
     ),
     sources(
         "vhdx",
