@@ -1,6 +1,12 @@
 //! Every disk image of ../shared/fixtures is read to its known hash, or equal to its raw twin, or, where there is no
 //! twin, to what qemu-img makes of it. A file that is none of these fails the test.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "tests run on 64 bits with small numbers; unwrap is how a test fails"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
