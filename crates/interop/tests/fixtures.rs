@@ -2,7 +2,6 @@
 //! twin, to what qemu-img makes of it. A file that is none of these fails the test.
 
 #![expect(
-    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     reason = "tests run on 64 bits with small numbers; unwrap is how a test fails"
 )]
