@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::formats::{self, Format, OpenOptions};
-use image::{BlockSource, FileRange, Files, Neighbours};
+use image::{BlockSource, FileRange, Files, Neighbours, Unpack};
 use types::CancelToken;
 
 /// Extents that are walked. A damaged table may describe an endless patchwork, which is no hang.
@@ -28,6 +28,34 @@ pub(crate) fn exercise_with_files(format: Format, data: &[u8]) {
     let (head, rest) = data.split_at(end);
     let rest = rest.get(1..).unwrap_or_default().to_vec();
     open(format, head.to_vec(), Files::of(Arc::new(Everywhere(rest))));
+}
+
+/// Longest stream that is unpacked.
+const MAX_UNPACKED: u64 = 4 << 20;
+
+/// Opens a packed file by its magic and reads it here and there.
+pub(crate) fn unpack(data: &[u8]) {
+    let range = FileRange::from_store(Arc::new(data.to_vec()), "fuzz");
+    let Ok(Some(packing)) = range.packing() else {
+        return;
+    };
+    let how = Unpack {
+        max_len: MAX_UNPACKED,
+        ..Unpack::new(packing)
+    };
+    let Ok(unpacked) = range.unpacked_by(&how) else {
+        return;
+    };
+    assert!(unpacked.len() <= MAX_UNPACKED, "longer than allowed");
+    let options = OpenOptions::with_format(Some(Format::Raw));
+    // What went through the index pass, with its checksums, must read again.
+    if let Ok(disk) = formats::open_range(unpacked, &options) {
+        let size = disk.virtual_size();
+        walk(disk.as_ref(), size);
+        for offset in [size.saturating_sub(1000), size / 2, 0] {
+            assert!(read_twice(disk.as_ref(), offset, size).is_some());
+        }
+    }
 }
 
 /// Every name is this file.

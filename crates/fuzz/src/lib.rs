@@ -7,6 +7,7 @@
 //! the read that fetched it.
 
 mod disk;
+pub mod paged;
 
 use image::formats::Format;
 
@@ -31,6 +32,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vmcx", vmcx),
     ("vbox", vbox),
     ("nvram", nvram),
+    ("packed", packed),
+    ("zip", zip),
+    ("vmx", vmx),
+    ("libvirtxml", libvirtxml),
 ];
 
 /// A VMDK in one file.
@@ -58,9 +63,9 @@ pub fn qed(data: &[u8]) {
     disk::exercise(Format::Qed, data);
 }
 
-/// VHDX.
+/// VHDX, whose structures are a MiB apart: the input is pages and their places, see [`paged`].
 pub fn vhdx(data: &[u8]) {
-    disk::exercise(Format::Vhdx, data);
+    disk::exercise(Format::Vhdx, &paged::expand(data));
 }
 
 /// VHD.
@@ -90,7 +95,7 @@ pub fn manifest(data: &[u8]) {
 
 /// A tar archive.
 pub fn tar(data: &[u8]) {
-    source::fuzzing::tar(data);
+    source::fuzzing::archive(data);
 }
 
 /// The old configuration of a Hyper-V machine.
@@ -111,6 +116,28 @@ pub fn vbox(data: &[u8]) {
 /// The flash of an EFI machine of VirtualBox.
 pub fn nvram(data: &[u8]) {
     source::fuzzing::nvram(data);
+}
+
+/// A gzip, xz or zstd stream, by its magic.
+pub fn packed(data: &[u8]) {
+    disk::unpack(data);
+}
+
+/// A zip archive.
+pub fn zip(data: &[u8]) {
+    source::fuzzing::archive(data);
+}
+
+/// A `.vmx` file.
+pub fn vmx(data: &[u8]) {
+    let _ = source::parse_vmx(data);
+}
+
+/// The XML of a libvirt domain.
+pub fn libvirtxml(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = source::parse_domain_xml(text);
+    }
 }
 
 #[cfg(test)]

@@ -191,6 +191,10 @@ fn second_agrees(disk: &SparseDisk, second: &mut dyn Second) -> anyhow::Result<(
 /// qemu-img unpacks the image; its raw file is compared with the disk.
 fn qemu_agrees(variant: &Variant, disk: &SparseDisk, path: &Path, folder: &Path, what: &str) {
     let name = variant.format.name();
+    if variant.format == OutputFormat::Vhdx && disk.virtual_size() >= TIB {
+        // qemu-img asks a VHDX for no extents: it would read all of a TiB of zeroes.
+        return;
+    }
     if matches!(variant.format, OutputFormat::Qcow2 | OutputFormat::Vhdx) {
         cmd::output(cmd::command("qemu-img", ["check", "-q", "-f", name]).arg(path)).expect(what);
     }

@@ -180,7 +180,6 @@ impl Archive {
 }
 
 /// Reads an archive that is in memory whole, for fuzzing: the names of its members.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the fuzz targets"))]
 pub(crate) fn list(bytes: &[u8]) -> Result<Vec<String>> {
     let store = std::sync::Arc::new(bytes.to_vec());
     let archive = Archive::read(FileRange::from_store(store, "memory"))?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use testkit::cmd;
 
-/// Longest input that libFuzzer makes, in bytes; longer seeds are cut. A VHDX needs its first MiB and a bit, which is
-/// too slow to mutate: its seeds are cut and reach the header, the region table and the log only.
+/// Longest input that libFuzzer makes, in bytes; longer seeds are cut. A VHDX, whose structures are a MiB apart, is
+/// given as pages (`v2v_fuzz::paged`).
 pub(super) const MAX_LEN: u64 = 256 << 10;
 /// Seeds of one target from the fixtures; more of a kind teach nothing.
 const MAX_FIXTURES: usize = 60;
@@ -35,6 +35,58 @@ const fn sources(
         fixtures,
         images,
     }
+}
+
+/// Bytes of a page of `v2v_fuzz::paged`.
+const PAGE: usize = 4096;
+/// Bytes of a file that its page numbers reach.
+const PAGED_LEN: u64 = 16 << 20;
+
+/// The input of `v2v_fuzz::paged` that means this file: each page that is not empty behind its number.
+fn pages(file: &[u8]) -> Vec<u8> {
+    let mut input = Vec::new();
+    for (number, page) in (0u16..).zip(file.chunks(PAGE)) {
+        if page.iter().any(|&byte| byte != 0) {
+            input.extend(number.to_le_bytes());
+            input.extend(page);
+            input.resize(input.len() + PAGE - page.len(), 0);
+        }
+    }
+    input.truncate(usize::try_from(MAX_LEN).unwrap_or(usize::MAX));
+    input
+}
+
+/// Small streams and archives that other programs pack.
+fn packed(target: &str, corpus: &Path) -> Result<()> {
+    let dir = tempfile::tempdir().context("making a folder")?;
+    let mut disk = vec![0; DISK_SIZE / 2];
+    for (place, byte) in disk.iter_mut().enumerate() {
+        if (place >> 12) % 2 == 0 {
+            *byte = u8::try_from(place % 251).unwrap_or(0);
+        }
+    }
+    fs::write(dir.path().join("disk"), &disk).context("writing a disk")?;
+    fs::write(dir.path().join("vm.ovf"), "<Envelope/>").context("writing a descriptor")?;
+    let script = match target {
+        "packed" => {
+            "gzip -k disk; xz -k disk; xz -k --block-size=16384 -c disk > blocks.xz; zstd -q -k disk; \
+             head -c 30000 disk | zstd -q --check > two.zst; zstd -q -c disk >> two.zst; gzip -c vm.ovf > two.gz; \
+             gzip -c disk >> two.gz"
+        }
+        _ => {
+            "zip -q deflated.zip disk vm.ovf; zip -q -0 stored.zip disk vm.ovf; zip -q -fd -fz streamed.zip - < disk"
+        }
+    };
+    let mut shell = cmd::command("sh", ["-ec", script]);
+    cmd::output(shell.current_dir(dir.path()))?;
+    for name in ["disk", "vm.ovf"] {
+        fs::remove_file(dir.path().join(name)).context("removing a packed file")?;
+    }
+    for file in files(dir.path())? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        fs::copy(&file, corpus.join(format!("seed-{name}"))).context("copying a seed")?;
+    }
+    Ok(())
 }
 
 /// Targets that are not here begin with crates/fuzz/seeds alone.
@@ -106,6 +158,9 @@ pub(super) fn fill(target: &str, corpus: &Path) -> Result<()> {
         for file in files(&own.join(kind).join(target))? {
             put(&file, corpus)?;
         }
+    }
+    if ["packed", "zip"].contains(&target) {
+        return packed(target, corpus);
     }
     let Some(sources) = SOURCES.iter().find(|sources| sources.target == target) else {
         return Ok(());
@@ -184,12 +239,18 @@ fn put(file: &Path, corpus: &Path) -> Result<()> {
     if to.exists() {
         return Ok(());
     }
+    let is_vhdx = file
+        .extension()
+        .is_some_and(|extension| extension == "vhdx");
     let mut bytes = Vec::new();
     fs::File::open(file)
         .with_context(|| format!("opening {}", file.display()))?
-        .take(MAX_LEN)
+        .take(if is_vhdx { PAGED_LEN } else { MAX_LEN })
         .read_to_end(&mut bytes)
         .with_context(|| format!("reading {}", file.display()))?;
+    if is_vhdx {
+        bytes = pages(&bytes);
+    }
     fs::write(&to, bytes).with_context(|| format!("writing {}", to.display()))
 }
 
@@ -222,7 +283,10 @@ fn image(format: &str, options: &str, number: usize, corpus: &Path) -> Result<()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        let mut bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        if format == "vhdx" {
+            bytes = pages(&bytes);
+        }
         let len = usize::try_from(MAX_LEN)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
