@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::{ByteStore, FileId};
 use crate::{Error, Result};
+
+/// Runs that are remembered: one for each thread that walks the file, and some to spare.
+const RECENT_RUNS: usize = 16;
 
 /// An open file; reads are positioned.
 #[derive(Debug)]
@@ -17,6 +20,17 @@ pub(super) struct HostFile {
     len: u64,
     id: FileId,
     sparse: bool,
+    /// What was found last, newest first. Finding the end of a run costs what the run is long: tmpfs looks at every
+    /// page of it, and a copy asks again for every MiB.
+    recent: Mutex<Vec<Run>>,
+}
+
+/// A run of data or a hole.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+    data: bool,
 }
 
 impl HostFile {
@@ -38,7 +52,46 @@ impl HostFile {
                 inode: meta.ino(),
             },
             sparse: meta.is_file() && meta.blocks().saturating_mul(512) < meta.len(),
+            recent: Mutex::new(Vec::with_capacity(RECENT_RUNS)),
         })
+    }
+
+    /// The run that holds `offset`, from there to its end.
+    fn run(&self, offset: u64) -> Run {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recent
+            .iter()
+            .position(|run| (run.start..run.end).contains(&offset));
+        if let Some(index) = known {
+            recent[..=index].rotate_right(1);
+            return recent[0];
+        }
+        drop(recent);
+        let run = self.ask(offset);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(RECENT_RUNS - 1);
+        recent.insert(0, run);
+        run
+    }
+
+    /// Asks lseek(2), `SEEK_DATA` and `SEEK_HOLE`. What the file system cannot say is data: reading it gives the
+    /// true answer. The position of the open file moves; nothing here reads by it.
+    fn ask(&self, offset: u64) -> Run {
+        let (data, end) = match seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => (false, data),
+            Ok(_) => match seek(&self.file, SeekFrom::Hole(offset)) {
+                Ok(hole) if hole > offset => (true, hole),
+                _ => (true, self.len),
+            },
+            // No data from here to the end of the file.
+            Err(Errno::NXIO) => (false, self.len),
+            Err(_) => (true, self.len),
+        };
+        Run {
+            start: offset,
+            end: end.min(self.len),
+            data,
+        }
     }
 }
 
@@ -53,24 +106,12 @@ impl ByteStore for HostFile {
             .map_err(|e| Error::io(format!("reading {} bytes of {}", buf.len(), self.len), e))
     }
 
-    /// Asks lseek(2), `SEEK_DATA` and `SEEK_HOLE`. What the file system cannot say is data: reading it gives the
-    /// true answer. The position of the open file moves; nothing here reads by it.
     fn run_at(&self, offset: u64, max_len: u64) -> (bool, u64) {
-        let len = max_len.min(self.len.saturating_sub(offset));
-        if len == 0 {
+        if offset >= self.len {
             return (true, max_len);
         }
-        let (data, run) = match seek(&self.file, SeekFrom::Data(offset)) {
-            Ok(data) if data > offset => (false, data - offset),
-            Ok(_) => match seek(&self.file, SeekFrom::Hole(offset)) {
-                Ok(hole) if hole > offset => (true, hole - offset),
-                _ => (true, u64::MAX),
-            },
-            // No data from here to the end of the file.
-            Err(Errno::NXIO) => (false, u64::MAX),
-            Err(_) => (true, u64::MAX),
-        };
-        (data, run.min(len))
+        let run = self.run(offset);
+        (run.data, (run.end - offset).min(max_len))
     }
 
     fn is_sparse(&self) -> bool {

@@ -21,7 +21,7 @@ use testkit::cmd;
 use testkit::guest::{Sample, SampleGuest, sample};
 use testkit::measure::{Measured, measure};
 
-use crate::{dist, packages};
+use crate::{dist, packages, run as build};
 
 const ROUNDS: usize = 3;
 const MIB: u64 = 1 << 20;
@@ -60,7 +60,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
     }
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    let v2v = dist::build()?.join("v2v");
+    let v2v = if only_images {
+        build::build("v2v", "v2v", build::Profile::Release)?
+    } else {
+        dist::build()?.join("v2v")
+    };
     let mut bench = Bench {
         v2v,
         guest: sample(Sample::Bios)?,
