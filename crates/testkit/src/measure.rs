@@ -23,8 +23,10 @@ pub struct Measured {
     pub elapsed: Duration,
     /// Peak resident memory of the process itself, in bytes.
     pub peak_rss_bytes: u64,
-    /// Time on processors, in user and kernel mode, as last seen before the end.
-    pub cpu: Duration,
+    /// Time on processors in user mode, as last seen before the end.
+    pub user: Duration,
+    /// The same in kernel mode.
+    pub system: Duration,
     /// What it wrote on stdout.
     pub stdout: String,
 }
@@ -40,7 +42,8 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
     let out = child.stdout.take().map(collect);
     let err = child.stderr.take().map(collect);
     let proc = format!("/proc/{}", child.id());
-    let (mut peak_rss_bytes, mut cpu) = (0, Duration::ZERO);
+    let mut peak_rss_bytes = 0;
+    let mut times = (Duration::ZERO, Duration::ZERO);
     let status: ExitStatus = loop {
         if let Some(status) = child
             .try_wait()
@@ -52,12 +55,9 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
         let seen = |file: &str| fs::read_to_string(format!("{proc}/{file}")).ok();
         let peak = seen("status").as_deref().and_then(high_water_mark);
         peak_rss_bytes = peak_rss_bytes.max(peak.unwrap_or(0));
-        cpu = cpu.max(
-            seen("stat")
-                .as_deref()
-                .and_then(processor_time)
-                .unwrap_or_default(),
-        );
+        if let Some(seen) = seen("stat").as_deref().and_then(processor_times) {
+            times = (times.0.max(seen.0), times.1.max(seen.1));
+        }
         thread::sleep(LOOK_EVERY);
     };
     let elapsed = begin.elapsed();
@@ -77,7 +77,8 @@ pub fn measure(cmd: &mut Command) -> Result<Measured> {
     Ok(Measured {
         elapsed,
         peak_rss_bytes,
-        cpu,
+        user: times.0,
+        system: times.1,
         stdout,
     })
 }
@@ -106,11 +107,15 @@ fn high_water_mark(status: &str) -> Option<u64> {
 
 /// Fields 14 and 15 of proc_pid_stat(5), `utime` and `stime`, which follow the name in parentheses. Linux counts
 /// them in hundredths of a second on every architecture that v2v runs on (`sysconf(_SC_CLK_TCK)`).
-fn processor_time(stat: &str) -> Option<Duration> {
+fn processor_times(stat: &str) -> Option<(Duration, Duration)> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11);
-    let mut ticks = || times.next()?.parse::<u64>().ok();
-    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+    let mut time = || {
+        Some(Duration::from_millis(
+            10 * times.next()?.parse::<u64>().ok()?,
+        ))
+    };
+    Some((time()?, time()?))
 }
 
 #[cfg(test)]
@@ -129,9 +134,10 @@ mod tests {
             "{}",
             run.peak_rss_bytes
         );
-        assert!(run.cpu <= 2 * run.elapsed);
+        assert!(run.user <= 2 * run.elapsed);
         let stat = "12 (a) b) R 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 1 0";
-        assert_eq!(processor_time(stat), Some(Duration::from_secs(2)));
+        let times = (Duration::from_millis(1500), Duration::from_millis(500));
+        assert_eq!(processor_times(stat), Some(times));
         assert!(measure(&mut Command::new("false")).is_err());
         assert_eq!(
             high_water_mark("VmPeak:\t1 kB\nVmHWM:\t    12 kB\n"),

@@ -188,7 +188,8 @@ mod tests {
         let run = |seconds, peak_rss_bytes| Measured {
             elapsed: Duration::from_secs(seconds),
             peak_rss_bytes,
-            cpu: Duration::ZERO,
+            user: Duration::ZERO,
+            system: Duration::ZERO,
             stdout: String::new(),
         };
         let runs = [run(3, 5), run(2, 9), run(4, 1)];
