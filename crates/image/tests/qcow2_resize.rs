@@ -97,7 +97,7 @@ fn what_growing_would_break_is_refused_by_name_and_untouched() {
         (&short, NewSize::More(1 << 20), "longer than the disk"),
         (&bitmap, NewSize::More(1 << 20), "bitmaps"),
         (&plain, NewSize::Less(1 << 20), "only raw images"),
-        (&plain, NewSize::Exactly(u64::MAX / 4), "L1 table"),
+        (&plain, NewSize::Exactly(u64::MAX / 4), "expected at most"),
         (&plain, NewSize::Less(1 << 40), "expected a size"),
     ];
     for (path, size, word) in cases {

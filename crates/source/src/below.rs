@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use image::{FileRange, Files, Neighbours};
+use image::{FileRange, Files, MAX_LISTED, Neighbours};
 
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::folder::Folder;
@@ -155,15 +155,23 @@ impl Neighbours for Below {
         {
             found = self.find_for(beside, path);
         }
-        found.map_err(|e| {
-            let kind = match e.kind() {
-                ErrorKind::Io => image::ErrorKind::Io,
-                ErrorKind::Limit => image::ErrorKind::Limit,
-                _ => image::ErrorKind::Unsupported,
-            };
-            image::Error::new(kind, e.to_string())
-        })
+        found.map_err(of_image)
     }
+
+    /// Everything below the root, for images that know their parent by its content only.
+    fn list(&self, _child: &str) -> image::Result<Vec<PathBuf>> {
+        let index = self.index().map_err(of_image)?;
+        Ok(index.iter().take(MAX_LISTED).cloned().collect())
+    }
+}
+
+fn of_image(error: Error) -> image::Error {
+    let kind = match error.kind() {
+        ErrorKind::Io => image::ErrorKind::Io,
+        ErrorKind::Limit => image::ErrorKind::Limit,
+        _ => image::ErrorKind::Unsupported,
+    };
+    image::Error::new(kind, error.to_string())
 }
 
 /// Components in lower case: Windows and most macOS volumes know no other difference.

@@ -4,8 +4,9 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::error::{Error, ErrorKind, Result, shown};
 
-/// Nodes of a machine with hundreds of snapshots are some 200 000; each costs about 100 bytes of memory.
-const MAX_NODES: u32 = 1_000_000;
+/// Nodes of the largest real OVF descriptor, and of a machine with hundreds of snapshots, are some 200 000; each costs
+/// about 100 bytes of memory.
+const MAX_NODES: u32 = 2_000_000;
 
 /// Parses a document. Without a DTD it can define no entities; depth is no matter, as neither the parser nor the
 /// walks here recurse.

@@ -88,9 +88,9 @@ impl<'a> Order<'a> {
         }
         loop {
             let (mark, number) = state.mark();
-            state.passed_number = number;
-            self.moved.notify_all();
             if mark <= state.passed {
+                state.passed_number = number;
+                self.moved.notify_all();
                 return Ok(());
             }
             state.telling = true;
@@ -99,7 +99,10 @@ impl<'a> Order<'a> {
             state = self.state();
             state.telling = false;
             told?;
+            // Not before: what the sink has not heard of is still in its memory.
             state.passed = mark;
+            state.passed_number = number;
+            self.moved.notify_all();
         }
     }
 

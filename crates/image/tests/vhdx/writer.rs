@@ -283,7 +283,7 @@ fn what_the_format_cannot_hold_is_refused() {
     }
     sink.write_at(&[1; 512], 8192).unwrap();
     let compressed = WriteOptions::parse(OutputFormat::Vhdx, true, &[]).unwrap_err();
-    assert_eq!(compressed.kind(), ErrorKind::Unsupported);
+    assert_eq!(compressed.kind(), ErrorKind::Usage);
     let pair = [("block_size".to_owned(), "1M".to_owned())];
     let parsed = WriteOptions::parse(OutputFormat::Vhdx, false, &pair).unwrap();
     assert_eq!(

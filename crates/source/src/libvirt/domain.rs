@@ -1,6 +1,6 @@
 //! A libvirt domain as XML (<https://libvirt.org/formatdomain.html>): what the machine is, apart from its disks.
 
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::Node;
 use types::{
     CpuModel, CpuTopology, Details, Display, Firmware, Hypervisor, Listen, MacAddr, Machine, Nic,
     NicModel, NicNetwork,
@@ -8,9 +8,8 @@ use types::{
 
 use super::storage::{self, DomainDisk};
 use crate::error::{Error, ErrorKind, Result, shown};
-
-/// Elements and texts of one domain. Real ones have some hundreds.
-const MAX_NODES: u32 = 500_000;
+use crate::xmldoc;
+pub(super) use crate::xmldoc::{child, children};
 /// No hypervisor has more virtual CPUs.
 const MAX_VCPUS: u32 = 8192;
 /// Namespace of libosinfo's metadata.
@@ -31,7 +30,7 @@ pub(crate) struct Domain {
 
 /// Reads the XML of a domain.
 pub(crate) fn parse(text: &str) -> Result<Domain> {
-    let document = document(text)?;
+    let document = xmldoc::parse(text)?;
     let root = document.root_element();
     let tag = root.tag_name().name();
     if tag != "domain" {
@@ -84,43 +83,6 @@ pub(crate) fn parse(text: &str) -> Result<Domain> {
         disks: storage.disks,
         warnings,
     })
-}
-
-/// Without a DTD a document can define no entities.
-fn document(text: &str) -> Result<Document<'_>> {
-    let options = ParsingOptions {
-        allow_dtd: false,
-        nodes_limit: MAX_NODES,
-        ..ParsingOptions::default()
-    };
-    Document::parse_with_options(text, options).map_err(|e| match e {
-        roxmltree::Error::DtdDetected => Error::new(
-            ErrorKind::Refused,
-            "a document type declaration (DTD) is not allowed in the XML of a domain",
-        ),
-        roxmltree::Error::NodesLimitReached => Error::new(
-            ErrorKind::Limit,
-            format!("expected at most {MAX_NODES} XML nodes, found more"),
-        ),
-        other => Error::corrupt(format!(
-            "expected well-formed XML: {}",
-            shown(&other.to_string())
-        )),
-    })
-}
-
-/// Children of this name.
-pub(super) fn children<'a, 'i>(
-    node: Node<'a, 'i>,
-    name: &'a str,
-) -> impl Iterator<Item = Node<'a, 'i>> {
-    node.children()
-        .filter(move |child| child.is_element() && child.tag_name().name() == name)
-}
-
-/// The first child of this name.
-pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &'a str) -> Option<Node<'a, 'i>> {
-    children(node, name).next()
 }
 
 /// The first element at this path.

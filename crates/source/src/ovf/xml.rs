@@ -1,11 +1,8 @@
 //! Elements and attributes of an OVF descriptor by namespace and local name; prefixes mean nothing.
 
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::Node;
 
-use crate::error::{Error, ErrorKind, Result, shown};
-
-/// Nodes of the largest real descriptor are some 200 000; each costs about 100 bytes of memory.
-const MAX_NODES: u32 = 2_000_000;
+pub(crate) use crate::xmldoc::parse;
 
 /// Namespaces of the envelope, without a trailing slash: DSP0243 1.x (oVirt writes it with a slash), DSP0243 2.x, and
 /// VMware's draft 0.9.
@@ -25,30 +22,6 @@ const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// XML Encryption Syntax and Processing.
 const XENC: &str = "http://www.w3.org/2001/04/xmlenc#";
-
-/// Parses a descriptor. Without a DTD a document can define no entities; depth is no matter, as the parser does not
-/// recurse and neither do the walks here.
-pub(crate) fn parse(text: &str) -> Result<Document<'_>> {
-    let options = ParsingOptions {
-        allow_dtd: false,
-        nodes_limit: MAX_NODES,
-        ..ParsingOptions::default()
-    };
-    Document::parse_with_options(text, options).map_err(|e| match e {
-        roxmltree::Error::DtdDetected => Error::new(
-            ErrorKind::Refused,
-            "a document type declaration (DTD) is not allowed in an OVF descriptor",
-        ),
-        roxmltree::Error::NodesLimitReached => Error::new(
-            ErrorKind::Limit,
-            format!("expected at most {MAX_NODES} XML nodes, found more"),
-        ),
-        other => Error::corrupt(format!(
-            "expected well-formed XML: {}",
-            shown(&other.to_string())
-        )),
-    })
-}
 
 /// True for an element of the envelope's namespace; elements without one count, as oVirt writes them.
 pub(crate) fn is_ovf(node: Node<'_, '_>) -> bool {
