@@ -6,5 +6,6 @@ mod command_lines_of_virt_v2v;
 mod hostile_ovas_are_refused;
 mod interrupted_runs_leave_nothing;
 mod libvirt_guest_is_defined_and_runs;
+mod machines_of_other_hypervisors_boot;
 mod ova_boots_on_virtio;
 mod target_without_room;

@@ -11,7 +11,7 @@ use clap::Parser;
     version,
     about = "Converts a guest of VMware, VirtualBox or Hyper-V, or a disk, to run on KVM",
     after_help = "Long options may be written with one dash, as in virt-v2v: -os DIR, -of qcow2.\n\
-                  `v2v image convert` copies a disk image without converting what is in it.",
+                  `v2v image --help`: what else can be done with disk images, as qemu-img does it.",
     override_usage = "v2v [-i MODE] [OPTIONS] SOURCE...",
     infer_long_args = true,
     args_override_self = false,
@@ -25,7 +25,7 @@ pub(crate) struct Cli {
     /// Input mode: libvirt (the default), libvirtxml, ova, vmx, hyperv, vbox, or disk (also: local)
     #[arg(short = 'i', value_name = "MODE", help_heading = "Input")]
     pub(crate) input_mode: Option<String>,
-    /// Format of the input disks instead of detecting it: raw, qcow2, vmdk
+    /// Format of the input disks instead of detecting it: raw, qcow2, vmdk, vhdx, vpc, vdi, …
     #[arg(long = "if", value_name = "FORMAT", help_heading = "Input")]
     pub(crate) input_format: Option<String>,
     /// Connection of the input: libvirt URI
