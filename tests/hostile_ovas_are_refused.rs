@@ -144,11 +144,14 @@ fn a_grain_that_does_not_inflate_is_refused_with_its_place() -> Result<()> {
 }
 
 #[test]
-fn a_subformat_that_is_not_read_is_named() -> Result<()> {
+fn a_disk_whose_extent_is_missing_is_named_with_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut ova = TinyOva::new(dir.path(), 8)?;
     let content = b"# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"vmfs\"\nRW 16384 VMFS \"x-flat.vmdk\"\n";
     *ova.member("tiny-disk1.vmdk")? = content.to_vec();
     ova.sign(dir.path())?;
-    refuse(&ova.write(dir.path())?, &["tiny-disk1.vmdk", "vmfs"])
+    refuse(
+        &ova.write(dir.path())?,
+        &["tiny-disk1.vmdk", "x-flat.vmdk", "found none"],
+    )
 }

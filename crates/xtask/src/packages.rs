@@ -107,11 +107,13 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Bench,
         "nbdcopy, with which virt-v2v copies",
     ),
+    ("openssh-client", Group::Test, "-it ssh"),
     (
-        "openssh-sftp-server",
+        "openssh-server",
         Group::Test,
         "an ESXi host's other end of -it ssh",
     ),
+    ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
 ];
 
@@ -255,7 +257,8 @@ mod tests {
             !names(Group::Demo).contains(&"lvm2") && !names(Group::Demo).contains(&"qemu-utils")
         );
         assert!(
-            names(Group::Bench).contains(&"virt-v2v") && !names(Group::Test).contains(&"virt-v2v")
+            names(Group::Bench).contains(&"libnbd-bin")
+                && !names(Group::Test).contains(&"libnbd-bin")
         );
     }
 

@@ -64,10 +64,8 @@ fn exit_codes_tell_clean_damaged_and_unreadable_apart() {
 fn leaks_are_counted_as_qemu_img_counts_them() {
     let Some(dir) = images() else { return };
     let dir = dir.path();
-    if ok(dir, &["check", "--output=json", "disk.qcow2"]).json()["metadata-checked"] != true {
-        testkit::skip("this build's qcow2 reader checks no metadata");
-        return;
-    }
+    let clean = ok(dir, &["check", "--output=json", "disk.qcow2"]).json();
+    assert_eq!(clean["metadata-checked"], true);
     // An L2 entry that is forgotten leaks its cluster.
     let file = File::options()
         .write(true)

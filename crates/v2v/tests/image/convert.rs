@@ -100,10 +100,6 @@ fn a_linked_clone_holds_the_difference_only() {
         "clone",
     ];
     let said = ours(dir, &args);
-    if said.stderr.contains("backing_file") {
-        testkit::skip("this build's qcow2 writer has no backing files");
-        return;
-    }
     assert_eq!(said.status, 0, "{}", said.stderr);
     assert_eq!(qemu_img(dir, &["compare", "top.qcow2", "clone"]).status, 0);
     let map = qemu_img(dir, &["map", "--output=json", "clone"]).json();
@@ -121,7 +117,7 @@ fn a_linked_clone_holds_the_difference_only() {
 fn ctrl_c_leaves_nothing() {
     let Some(dir) = images() else { return };
     let dir = dir.path();
-    // Enough noise that the copy does not end before the signal.
+    // Enough noise, and it is compressed: the copy does not end before the signal.
     let mut file = std::fs::File::create(dir.join("noise")).unwrap();
     let block: Vec<u8> = (0..1u32 << 20)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -132,7 +128,9 @@ fn ctrl_c_leaves_nothing() {
     drop(file);
     let before = listing(dir);
     let mut child = Command::new(V2V)
-        .args(["image", "convert", "-m", "1", "-O", "qcow2", "noise", "out"])
+        .args([
+            "image", "convert", "-m", "1", "-c", "-O", "qcow2", "noise", "out",
+        ])
         .current_dir(dir)
         .stderr(Stdio::piped())
         .spawn()
@@ -146,10 +144,6 @@ fn ctrl_c_leaves_nothing() {
         .status();
     assert!(killed.unwrap().success());
     let output = child.wait_with_output().unwrap();
-    if output.status.success() {
-        testkit::skip("the copy was done before the signal came");
-        return;
-    }
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cancelled"));
     assert_eq!(listing(dir), before);
