@@ -66,6 +66,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// All is copied, but it may not be called a success.
+    #[error("{0}")]
+    Refused(String),
     /// Ctrl-C, or a server's cancel.
     #[error("cancelled; nothing was left in the target")]
     Cancelled,

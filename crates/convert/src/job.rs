@@ -4,17 +4,24 @@ use std::path::PathBuf;
 
 use source::{SourceKind, SourceOptions};
 use target::TargetOptions;
-use types::StaticIp;
+use types::{CancelToken, Change, GuestInfo, StaticIp};
 
-use crate::NetworkRules;
+use crate::{NetworkRules, Result};
 
-/// One conversion. The command line's options are this, parsed.
+/// A source and what is to be done with it. The command line's options are this, parsed.
 #[derive(Debug)]
 pub struct Job {
     /// `-i` and its arguments.
     pub source: SourceKind,
     /// `-if`.
     pub source_options: SourceOptions,
+    /// All else.
+    pub conversion: Conversion,
+}
+
+/// How a machine is converted, and to where.
+#[derive(Clone, Debug)]
+pub struct Conversion {
     /// `-o`, `-os`, `-of`, `-oa`. Its name is set from `name` or the source.
     pub target: TargetOptions,
     /// `-on`: name of the result instead of the source's.
@@ -75,5 +82,23 @@ pub struct Outcome {
     /// Files and domain, as the target placed them.
     pub placed: target::Placed,
     /// Changes made in the guest.
-    pub changes: usize,
+    pub changes: Vec<Change>,
+    /// The guest as it was found.
+    pub guest: GuestInfo,
+}
+
+/// Asked when all disks are copied and before anything gets its final name: may the conversion be called a success?
+pub trait Gate: Sync {
+    /// An error is the conversion's; [`Error::Source`](crate::Error) or [`Error::Refused`](crate::Error).
+    fn before_finish(&self, events: &dyn crate::Events, cancel: &CancelToken) -> Result<()>;
+}
+
+/// The gate of sources that have nothing to say then.
+#[derive(Clone, Copy, Debug)]
+pub struct Open;
+
+impl Gate for Open {
+    fn before_finish(&self, _: &dyn crate::Events, _: &CancelToken) -> Result<()> {
+        Ok(())
+    }
 }

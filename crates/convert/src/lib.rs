@@ -17,15 +17,31 @@ mod stages;
 
 pub use error::{Error, Result};
 pub use events::{DiskProgress, Events, Stage};
-pub use job::{ApplianceOptions, Job, Outcome, RootChoice, Trim};
+pub use job::{ApplianceOptions, Conversion, Gate, Job, Open, Outcome, RootChoice, Trim};
 pub use networks::{MacRule, NetworkRules};
 
+use source::Opened;
 use target::Finished;
 use types::CancelToken;
 
-/// Converts one machine. On any error nothing is left in the target, and nothing is left running.
+/// Opens a source and converts it. On any error nothing is left in the target, and nothing is left running.
 pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outcome> {
     let opened = stages::open::run(job, events)?;
+    run_opened(&job.conversion, opened, &Open, events, cancel)
+}
+
+/// Converts a machine whose disks are at hand: what the converter server does with a physical one.
+pub fn run_opened(
+    job: &Conversion,
+    mut opened: Opened,
+    gate: &dyn Gate,
+    events: &dyn Events,
+    cancel: &CancelToken,
+) -> Result<Outcome> {
+    for warning in &opened.warnings {
+        events.warning(warning);
+    }
+    job.networks.apply(&mut opened.machine)?;
     let (mut target, host) = stages::check::run(job, &opened, events, cancel)?;
     let result = stages::verify::beside(opened.verifications, events, cancel, |verified| {
         let mut guest = stages::launch::run(
@@ -49,12 +65,19 @@ pub fn run(job: &Job, events: &dyn Events, cancel: &CancelToken) -> Result<Outco
             cancel,
         )?;
         verified.wait()?;
+        gate.before_finish(events, cancel)?;
         let finished = Finished {
             machine: &opened.machine,
             caps: &converted.caps,
             guest: Some(&inspected.guest),
         };
-        stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)
+        let placed =
+            stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)?;
+        Ok(Outcome {
+            placed,
+            changes: converted.changes,
+            guest: inspected.guest,
+        })
     });
     drop(target);
     result

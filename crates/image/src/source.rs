@@ -41,6 +41,12 @@ pub trait BlockSource: Send + Sync + fmt::Debug {
         })
     }
 
+    /// These ranges, ascending and apart, will be read soon and in this order. A source that fetches from afar begins
+    /// to fetch; others have nothing to do.
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        let _ = ranges;
+    }
+
     /// Bytes in which reads are cheapest: whole grains, clusters or blocks. A power of two.
     fn read_granularity(&self) -> u64 {
         64 * 1024

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use convert::{ApplianceOptions, Job, MacRule, NetworkRules, RootChoice, Trim};
+use convert::{ApplianceOptions, Conversion, Job, MacRule, NetworkRules, RootChoice, Trim};
 use image::Preallocation;
 use image::formats::{Format, OutputFormat};
 use source::SourceOptions;
@@ -30,16 +30,23 @@ const LATER_OUTPUTS: &[&str] = &[
 /// Everything that a conversion needs.
 pub(crate) fn job(cli: &Cli) -> Result<Job> {
     let source = input::source_kind(cli)?;
-    let (networks, static_ips) = network_rules(cli)?;
     let source_options = SourceOptions {
         format: parse_option("-if", cli.input_format.as_deref())?,
         vm: cli.vm.clone(),
         base_dir: cli.base_dir.clone(),
     };
     Ok(Job {
-        target: target_options(cli, &source_options)?,
+        conversion: conversion(cli, &source_options)?,
         source,
         source_options,
+    })
+}
+
+/// What is to be done with a source, whatever it is.
+pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Conversion> {
+    let (networks, static_ips) = network_rules(cli)?;
+    Ok(Conversion {
+        target: target_options(cli, source_options)?,
         name: cli.output_name.clone(),
         networks,
         static_ips,
@@ -361,10 +368,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(
-            job.networks.by_mac[0].network,
+            job.conversion.networks.by_mac[0].network,
             NicNetwork::Bridge("br0".into())
         );
-        let ip = &job.static_ips[0];
+        let ip = &job.conversion.static_ips[0];
         assert_eq!(
             (ip.address.to_string(), ip.prefix_len, ip.nameservers.len()),
             ("192.0.2.5".into(), Some(24), 2)
@@ -385,12 +392,14 @@ mod tests {
         assert_eq!(
             parse(&["-iova", "-onull", "--no-fstrim", "a.ova"])
                 .unwrap()
+                .conversion
                 .trim,
             Trim::Nothing
         );
         assert_eq!(
             parse(&["-iova", "-onull", "--no-fstrim=/boot,/srv", "a.ova"])
                 .unwrap()
+                .conversion
                 .trim,
             Trim::AllBut(vec!["/boot".into(), "/srv".into()])
         );

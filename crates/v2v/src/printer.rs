@@ -66,7 +66,7 @@ impl Printer {
                     .iter()
                     .map(|file| file.display().to_string())
                     .collect();
-                self.emit(&json!({"type": "done", "files": files, "domain": outcome.placed.domain, "changes": outcome.changes}));
+                self.emit(&json!({"type": "done", "files": files, "domain": outcome.placed.domain, "changes": outcome.changes.len()}));
                 self.line(&format!("finished: {}", files.join(" ")));
             }
             Err(message) => self.emit(&json!({"type": "error", "message": message})),

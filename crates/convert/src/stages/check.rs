@@ -6,7 +6,7 @@ use source::Opened;
 use target::{DomainType, Plan, Target, TargetKind, TargetOptions};
 use types::CancelToken;
 
-use crate::{Events, Job, Result, Stage};
+use crate::{Conversion, Events, Result, Stage};
 
 /// What was found out about this host.
 pub(crate) struct Host {
@@ -15,7 +15,7 @@ pub(crate) struct Host {
 }
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     opened: &Opened,
     events: &dyn Events,
     cancel: &CancelToken,

@@ -4,10 +4,10 @@ use types::{ConvertOptions, ConvertOutcome, Machine};
 
 use super::inspect::Inspected;
 use super::launch::Running;
-use crate::{Events, Job, Result, Stage};
+use crate::{Conversion, Events, Result, Stage};
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     running: &mut Running,
     inspected: &Inspected,
     machine: &Machine,

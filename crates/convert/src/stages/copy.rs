@@ -1,5 +1,6 @@
 //! Writes the disks.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -9,10 +10,10 @@ use image::{BlockSink, BlockSource, Overlay, extents};
 use target::{Plan, Target};
 use types::{CancelToken, GuestCaps, Machine};
 
-use crate::{DiskProgress, Events, Job, Result, Stage};
+use crate::{Conversion, DiskProgress, Events, Result, Stage};
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     machine: &Machine,
     caps: &GuestCaps,
     overlays: &[Arc<Overlay>],
@@ -35,6 +36,9 @@ pub(crate) fn run(
         sinks.push(Mutex::new(Some(
             target.create_disk(index, overlay.virtual_size())?,
         )));
+    }
+    for overlay in overlays {
+        overlay.will_need(&data_ranges(overlay.as_ref())?);
     }
     events.stage(
         Stage::Copy,
@@ -127,12 +131,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What must be read and stored of this disk, at most.
 fn data_bytes(source: &dyn BlockSource) -> image::Result<u64> {
-    let mut bytes = 0;
+    let ranges = data_ranges(source)?;
+    Ok(ranges.iter().map(|range| range.end - range.start).sum())
+}
+
+fn data_ranges(source: &dyn BlockSource) -> image::Result<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
     for extent in extents(source, 0..source.virtual_size()) {
         let extent = extent?;
         if !extent.kind.reads_zero() {
-            bytes += extent.len;
+            ranges.push(extent.offset..extent.offset + extent.len);
         }
     }
-    Ok(bytes)
+    Ok(ranges)
 }

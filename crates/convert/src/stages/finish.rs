@@ -4,21 +4,21 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use target::{Finished, Target};
+use target::{Finished, Placed, Target};
 use types::Change;
 
-use crate::{Error, Events, Job, Outcome, Result, Stage};
+use crate::{Conversion, Error, Events, Result, Stage};
 
 /// Name of the report in the scratch folder until it is complete.
 const REPORT: &str = "report.json";
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     finished: &Finished<'_>,
     changes: &[Change],
     target: &mut dyn Target,
     events: &dyn Events,
-) -> Result<Outcome> {
+) -> Result<Placed> {
     events.stage(Stage::Finish, "creating output metadata");
     if let Some(path) = &job.report {
         write_report(path, &target.scratch_dir().join(REPORT), changes).map_err(|source| {
@@ -32,10 +32,7 @@ pub(crate) fn run(
     for note in &placed.notes {
         events.note(note);
     }
-    Ok(Outcome {
-        placed,
-        changes: changes.len(),
-    })
+    Ok(placed)
 }
 
 /// The report appears whole or not at all. It is written in the scratch folder, so that a kill leaves nothing else;

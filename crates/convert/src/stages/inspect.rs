@@ -3,7 +3,7 @@
 use types::{GuestInfo, OsType, StorageMap};
 
 use super::launch::Running;
-use crate::{Error, Events, Job, Result, RootChoice, Stage};
+use crate::{Conversion, Error, Events, Result, RootChoice, Stage};
 
 /// The chosen guest and the devices around it.
 pub(crate) struct Inspected {
@@ -11,7 +11,11 @@ pub(crate) struct Inspected {
     pub(crate) storage: StorageMap,
 }
 
-pub(crate) fn run(job: &Job, running: &mut Running, events: &dyn Events) -> Result<Inspected> {
+pub(crate) fn run(
+    job: &Conversion,
+    running: &mut Running,
+    events: &dyn Events,
+) -> Result<Inspected> {
     events.stage(Stage::Inspect, "inspecting the guest");
     let disks = running.overlays.len();
     let (storage, guests) =

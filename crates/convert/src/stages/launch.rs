@@ -9,7 +9,7 @@ use image::{BlockSource, Overlay};
 use types::CancelToken;
 
 use super::check::Host;
-use crate::{Error, Events, Job, Result, Stage};
+use crate::{Conversion, Error, Events, Result, Stage};
 
 /// The running appliance and what it works on.
 pub(crate) struct Running {
@@ -35,7 +35,7 @@ impl Running {
 }
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     host: &Host,
     disks: &[Arc<dyn BlockSource>],
     scratch: &Path,

@@ -1,4 +1,4 @@
-//! Reads the source's metadata and disk tables; connects its NICs.
+//! Reads the source's metadata and disk tables.
 
 use source::{Opened, SourceKind};
 
@@ -15,10 +15,5 @@ pub(crate) fn run(job: &Job, events: &dyn Events) -> Result<Opened> {
         _ => "source".to_owned(),
     };
     events.stage(Stage::Open, &format!("opening {files}"));
-    let mut opened = source::open(&job.source, &job.source_options)?;
-    for warning in &opened.warnings {
-        events.warning(warning);
-    }
-    job.networks.apply(&mut opened.machine)?;
-    Ok(opened)
+    Ok(source::open(&job.source, &job.source_options)?)
 }

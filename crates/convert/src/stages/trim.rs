@@ -6,10 +6,10 @@ use image::Overlay;
 
 use super::inspect::Inspected;
 use super::launch::Running;
-use crate::{Error, Events, Job, Result, Stage, Trim};
+use crate::{Conversion, Error, Events, Result, Stage, Trim};
 
 pub(crate) fn run(
-    job: &Job,
+    job: &Conversion,
     mut running: Running,
     inspected: &Inspected,
     events: &dyn Events,

@@ -192,6 +192,22 @@ impl BlockSource for Overlay {
         Ok(Extent { offset, len, kind })
     }
 
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        let mut of_base = Vec::new();
+        for range in ranges {
+            let mut next = range.start;
+            while next < range.end {
+                let (state, end) = self.look().at(next);
+                let end = end.map_or(range.end, |end| end.min(range.end));
+                if state.is_none() {
+                    of_base.push(next..end);
+                }
+                next = end;
+            }
+        }
+        self.base.will_need(&of_base);
+    }
+
     fn read_granularity(&self) -> u64 {
         self.base.read_granularity()
     }

@@ -1,0 +1,11 @@
+//! What runs on the physical machine: it detects the hardware, asks what is to be sent or reads it off the kernel
+//! command line, dials the converter server, and answers its reads. The disks are opened read-only.
+//!
+//! ```text
+//! init/ (as PID 1: mounts, udev, modules) ─> inventory/ ─> config/ (kernel words) ─┬─> app ─> session/ ─> server
+//!                                            net/ ─────────────────────────────────┤            └─> disks/ (reads)
+//!                                                                     ui/ (TUI) ───┘
+//! ```
+
+pub mod app;
+pub mod config;

@@ -1,0 +1,3 @@
+//! The p2v-agent program.
+
+fn main() {}
