@@ -17,11 +17,16 @@
 //! | `session` | connections of agents, remote disks, the spool, proofs |
 //! | `machine` | an agent's inventory as a [`types::Machine`] |
 
+pub mod admin;
 mod config;
+mod error;
 mod machine;
 mod model;
+mod run;
 pub mod session;
 
 pub use config::{ParseOptions, ServerConfig};
+pub use error::{Error, Result};
 pub use machine::machine;
 pub use model::*;
+pub use run::{Started, run};
