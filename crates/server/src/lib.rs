@@ -12,18 +12,28 @@
 //! | module | what it keeps |
 //! |---|---|
 //! | `store` | tokens, agents, jobs and their logs, in SQLite |
+//! | `state` | the state folder: modes, lock |
 //! | `pki` | the authority, the server's certificate, the certificates of agents |
+//! | `tokens`, `enrol` | one-time secrets, and how they are traded for a certificate |
+//! | `admin` | the service on the unix socket, and its client |
+//! | `run` | listeners, start and end |
 //! | `jobs` | the state machine of a job, the queue, limits, restart |
 //! | `session` | connections of agents, remote disks, the spool, proofs |
 //! | `machine` | an agent's inventory as a [`types::Machine`] |
 
 pub mod admin;
 mod config;
+mod enrol;
 mod error;
+mod jobs;
 mod machine;
 mod model;
+mod pki;
 mod run;
 pub mod session;
+mod state;
+mod store;
+mod tokens;
 
 pub use config::{ParseOptions, ServerConfig};
 pub use error::{Error, Result};
