@@ -7,107 +7,61 @@
 //!                      RemoteMachine (a job's life) ──> RemoteDisk: BlockSource ──> overlay, copy engine
 //!                            └── Spool: STATE/spool/JOB/diskN.{data,map}
 //! ```
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `service/` | the gRPC service: who may open a stream; control and data streams |
+//! | `link` | one connection's life |
+//! | `machine` | what all threads of a job share |
+//! | `schedule`, `pump`, `rate` | what is asked for, in which order, when |
+//! | `receive` | checks what came and stores it |
+//! | `disk` | a disk as a source: reads wait for what they need |
+//! | `spool/` | what was received, on disk |
+//! | `proof` | both sides have the same bytes |
+
+mod disk;
+mod extents;
+mod link;
+mod machine;
+mod meter;
+mod proof;
+mod pump;
+mod rate;
+mod receive;
+mod schedule;
+mod service;
+mod spool;
+
+pub use machine::{DiskTransfer, RemoteMachine, RemoteOptions};
+pub use rate::RateLimit;
+pub use service::{SessionService, service, transport};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use image::BlockSource;
 use tokio::sync::watch;
-use types::CancelToken;
-use wire::inventory::Inventory;
 use wire::session::{Hello, JobStatus, LogLine, UserAction};
 
-use crate::{JobId, Progress, ProofRange};
+use crate::JobId;
 
-/// How the disks of one job are received.
-#[derive(Clone, Debug)]
-pub struct RemoteOptions {
-    /// The job's own folder; made where it is missing. What an earlier run of the job left there is gone on with.
-    pub spool: PathBuf,
-    /// Spool of an earlier job of the same machine: blocks that the agent finds unchanged are taken from there.
-    pub base: Option<PathBuf>,
-    /// Bytes a second of this job.
-    pub bandwidth: Option<u64>,
-    /// Shared by all jobs.
-    pub total_bandwidth: Arc<RateLimit>,
-    /// Bytes that must stay free in the spool's file system.
-    pub reserve_bytes: u64,
-    /// How long a read waits for an agent that is away; `None` for ever.
-    pub patience: Option<Duration>,
-    /// Ask the agent to read again what an earlier run found unreadable.
-    pub retry_bad: bool,
+/// Bytes of a session's id.
+const SESSION_LEN: usize = 16;
+/// Bytes of a message's prefix (gRPC over HTTP/2, "Length-Prefixed-Message").
+const PREFIX_LEN: usize = 5;
+/// Characters of a text of an agent that are shown or kept.
+const MAX_TEXT: usize = 1000;
+
+/// Bytes that a message takes on its stream.
+fn message_len(message: &impl prost::Message) -> usize {
+    message.encoded_len() + PREFIX_LEN
 }
 
-/// Bytes a second over several users; see `rate`.
-#[derive(Debug)]
-pub struct RateLimit {}
-
-/// The disks of one job, whether or not an agent is connected.
-#[derive(Debug)]
-pub struct RemoteMachine {}
-
-/// What is known of the transfer of one disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DiskTransfer {
-    /// Needed bytes that are here.
-    pub done_bytes: u64,
-    /// Needed bytes; 0 while it is not known.
-    pub total_bytes: u64,
-    /// Unreadable byte ranges, ascending and apart.
-    pub bad: Vec<std::ops::Range<u64>>,
-}
-
-impl RateLimit {
-    /// `None` limits nothing.
-    pub fn new(bytes_a_second: Option<u64>) -> Arc<Self> {
-        let _ = bytes_a_second;
-        unimplemented!("skeleton")
-    }
-}
-
-impl RemoteMachine {
-    /// Opens or makes the spool. `disks` are places in the inventory.
-    pub fn open(
-        inventory: &Inventory,
-        disks: &[u32],
-        options: RemoteOptions,
-    ) -> image::Result<Arc<Self>> {
-        let _ = (inventory, disks, options);
-        unimplemented!("skeleton")
-    }
-
-    /// The disks in the order of `open`. Reads block until the bytes are here.
-    pub fn sources(self: &Arc<Self>) -> Vec<Arc<dyn BlockSource>> {
-        unimplemented!("skeleton")
-    }
-
-    /// How far all disks are.
-    pub fn progress(&self) -> Progress {
-        unimplemented!("skeleton")
-    }
-
-    /// How far each disk is.
-    pub fn disks(&self) -> Vec<DiskTransfer> {
-        unimplemented!("skeleton")
-    }
-
-    /// True while a control stream is attached.
-    pub fn is_connected(&self) -> bool {
-        unimplemented!("skeleton")
-    }
-
-    /// Compares what is in the spool with what the agent has, stretch by stretch. Blocks until it is done.
-    pub fn prove(&self, reread: bool, cancel: &CancelToken) -> image::Result<Vec<ProofRange>> {
-        let _ = (reread, cancel);
-        unimplemented!("skeleton")
-    }
-
-    /// Ends every wait: reads fail as cancelled from now on.
-    pub fn stop(&self) {
-        unimplemented!("skeleton")
-    }
+/// An agent's text as one line that does no harm in a log.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .take(MAX_TEXT)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// Name of an agent: the common name of its certificate.
@@ -145,3 +99,6 @@ pub trait Agents: Send + Sync {
     /// Somebody at the machine wants something.
     fn user_action(&self, job: JobId, action: UserAction);
 }
+
+#[cfg(test)]
+mod tests;
