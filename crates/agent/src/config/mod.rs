@@ -1,8 +1,18 @@
 //! What is to be sent, to whom, under which name: from the kernel command line, from options, from the TUI.
 
+mod dump;
+mod network;
+mod target;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use std::net::IpAddr;
 
 use wire::join::{Fingerprint, JoinString, Secret};
+
+pub use target::Target;
+pub use words::split_command_line;
 
 /// Everything that can be decided before the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
