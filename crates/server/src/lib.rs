@@ -23,5 +23,5 @@ mod model;
 pub mod session;
 
 pub use config::{ParseOptions, ServerConfig};
-pub use machine::machine;
+pub use machine::{chosen_disks, machine};
 pub use model::*;

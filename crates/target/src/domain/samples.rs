@@ -36,6 +36,7 @@ impl Sample {
             preallocation: Preallocation::Sparse,
             domain_type: self.domain_type,
             keep_uuid: false,
+            keep_smbios: false,
             tpm_emulator: true,
         }
     }
