@@ -11,3 +11,4 @@ pub mod app;
 pub mod config;
 pub mod disks;
 pub mod session;
+pub mod inventory;

@@ -37,6 +37,6 @@ mod tokens;
 
 pub use config::{ParseOptions, ServerConfig};
 pub use error::{Error, Result};
-pub use machine::machine;
+pub use machine::{chosen_disks, machine};
 pub use model::*;
 pub use run::{Started, run};

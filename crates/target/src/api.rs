@@ -63,6 +63,8 @@ pub struct TargetOptions {
     /// Carry the SMBIOS UUID of the source over, for software that is licensed by it. Off by default: the source
     /// and its copy must not run under one UUID on the same host.
     pub keep_uuid: bool,
+    /// Carry the SMBIOS strings of the source over (vendor, product, serial numbers), and the UUID with them.
+    pub keep_smbios: bool,
 }
 
 impl TargetOptions {
@@ -76,6 +78,7 @@ impl TargetOptions {
             overwrite: false,
             domain_type: DomainType::Kvm,
             keep_uuid: false,
+            keep_smbios: false,
         }
     }
 }

@@ -18,8 +18,8 @@ pub use caps::{
 pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, OsType};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{
-    CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen, Machine,
-    Nic, NicModel, NicNetwork, Removable, RemovableKind,
+    Clock, CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen,
+    Machine, Nic, NicModel, NicNetwork, Removable, RemovableKind, SectorSizes, Smbios,
 };
 pub use report::Change;
 pub use storage::{BlockDevice, DeviceKind, StorageMap, disk_letters};

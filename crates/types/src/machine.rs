@@ -62,6 +62,73 @@ pub struct Details {
     pub listen: Option<Listen>,
     /// Virtual CPUs that were plugged in when the machine started, where they were fewer than `vcpus`.
     pub vcpus_at_start: Option<u32>,
+    /// SMBIOS strings (P2V), for guests that are licensed by them.
+    pub smbios: Option<Smbios>,
+    /// What the hardware clock is to hold, where somebody said so; else what the guest is configured for.
+    pub clock: Option<Clock>,
+    /// Sector sizes of the disks, in the order of `Machine::disks`; 512 bytes where it is shorter.
+    pub sector_sizes: Vec<SectorSizes>,
+    /// Number of NUMA nodes with processors, where known.
+    pub numa_nodes: Option<u32>,
+}
+
+/// SMBIOS strings of types 0 to 3 (DMTF DSP0134); empty where the machine has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Smbios {
+    /// Vendor of the firmware.
+    pub bios_vendor: String,
+    /// Version of the firmware.
+    pub bios_version: String,
+    /// Vendor of the machine.
+    pub manufacturer: String,
+    /// Its product name.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// Its serial number.
+    pub serial: String,
+    /// Stock keeping unit.
+    pub sku: String,
+    /// Product family.
+    pub family: String,
+    /// Vendor of the base board.
+    pub board_manufacturer: String,
+    /// Product name of the base board.
+    pub board_product: String,
+    /// Serial number of the base board.
+    pub board_serial: String,
+    /// Serial number of the chassis.
+    pub chassis_serial: String,
+    /// Asset tag of the chassis.
+    pub chassis_asset: String,
+}
+
+/// What a hardware clock holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// UTC, or local time; `None`: as the guest is configured.
+    pub utc: Option<bool>,
+    /// Seconds to add to that.
+    pub offset_seconds: i64,
+}
+
+/// Sector sizes of a disk in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SectorSizes {
+    /// Unit of addressing.
+    pub logical: u32,
+    /// Unit in which the medium is written.
+    pub physical: u32,
+}
+
+impl Default for SectorSizes {
+    fn default() -> Self {
+        Self {
+            logical: 512,
+            physical: 512,
+        }
+    }
 }
 
 /// Where the graphics of a libvirt domain listen.

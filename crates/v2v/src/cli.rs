@@ -75,6 +75,9 @@ pub(crate) struct Cli {
     /// Give the guest the SMBIOS UUID of the source (for licences); never run both
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_uuid: bool,
+    /// Give the guest the SMBIOS strings of the source, too: vendor, product, serial numbers
+    #[arg(long, help_heading = "Output")]
+    pub(crate) keep_smbios: bool,
 
     /// Connect source bridge IN, or all NICs, to bridge OUT
     #[arg(

@@ -127,6 +127,7 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
         overwrite: cli.overwrite,
         domain_type: DomainType::default(),
         keep_uuid: cli.keep_uuid,
+        keep_smbios: cli.keep_smbios,
         kind,
     })
 }

@@ -4,6 +4,8 @@
 #[cfg(feature = "p2v")]
 pub mod chunk;
 #[cfg(feature = "p2v")]
+pub mod describe;
+#[cfg(feature = "p2v")]
 pub mod join;
 #[cfg(feature = "p2v")]
 mod limits;

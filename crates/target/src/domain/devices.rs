@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::Preallocation;
-use types::{BlockBus, Display, MachineType, NetBus, Nic, NicNetwork};
+use types::{BlockBus, Display, Machine, MachineType, NetBus, Nic, NicNetwork, SectorSizes};
 
 use crate::domain::DomainSpec;
 use crate::domain::platform::{Drives, Platform, SATA_PORTS, Slot};
@@ -12,6 +12,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Longest serial number that virtio-blk can show (virtio 1.2, section 5.2.6.1).
 const MAX_SERIAL_BYTES: usize = 20;
+/// Largest sector that every QEMU's disks can have, in bytes.
+const MAX_SECTOR_SIZE: u32 = 32768;
 
 pub(crate) fn devices(
     spec: &DomainSpec<'_>,
@@ -31,7 +33,7 @@ pub(crate) fn devices(
     }
     let mut all = Vec::new();
     for (index, slot) in drives.disks.iter().enumerate() {
-        all.push(disk(spec, index, slot)?);
+        all.push(disk(spec, index, slot, notes)?);
     }
     all.extend(drives.cdroms.iter().map(cdrom));
     if drives.floppies > 0 {
@@ -62,7 +64,12 @@ pub(crate) fn devices(
     Ok(element("devices").children(all))
 }
 
-fn disk(spec: &DomainSpec<'_>, index: usize, slot: &Slot) -> Result<Element> {
+fn disk(
+    spec: &DomainSpec<'_>,
+    index: usize,
+    slot: &Slot,
+    notes: &mut Vec<String>,
+) -> Result<Element> {
     let path = spec.disks.get(index).map(|path| utf8(path)).transpose()?;
     let driver = element("driver")
         .attr("name", "qemu")
@@ -83,12 +90,40 @@ fn disk(spec: &DomainSpec<'_>, index: usize, slot: &Slot) -> Result<Element> {
         .child(driver)
         .children(path.map(|path| element("source").attr("file", path)))
         .child(target(slot))
+        .children(sector_sizes(spec.machine, index, slot, notes).map(blockio))
         .children(serial.map(|serial| element("serial").text(serial)))
         .children(
             slot.boot_order
                 .map(|order| element("boot").attr("order", order.to_string())),
         )
         .children(address(slot)))
+}
+
+/// Sector sizes of a disk, where they are not 512 bytes. QEMU's IDE and SATA disks have logical sectors of 512 bytes only.
+pub(crate) fn sector_sizes(
+    machine: &Machine,
+    index: usize,
+    slot: &Slot,
+    notes: &mut Vec<String>,
+) -> Option<SectorSizes> {
+    let mut sizes = *machine.details.sector_sizes.get(index)?;
+    if matches!(slot.bus, BlockBus::Sata | BlockBus::Ide) && sizes.logical != 512 {
+        notes.push(format!(
+            "disk {} had sectors of {} bytes, which its bus cannot show: its partitions will not be found; the guest \
+             needs virtio drivers",
+            slot.dev, sizes.logical
+        ));
+        sizes.logical = 512;
+    }
+    let is_shown = |size: u32| size.is_power_of_two() && (512..=MAX_SECTOR_SIZE).contains(&size);
+    let is_valid = is_shown(sizes.logical) && is_shown(sizes.physical);
+    (is_valid && sizes != SectorSizes::default()).then_some(sizes)
+}
+
+fn blockio(sizes: SectorSizes) -> Element {
+    element("blockio")
+        .attr("logical_block_size", sizes.logical.to_string())
+        .attr("physical_block_size", sizes.physical.to_string())
 }
 
 fn utf8(path: &Path) -> Result<&str> {

@@ -7,6 +7,7 @@ pub(crate) mod devices;
 pub(crate) mod platform;
 #[cfg(test)]
 pub(crate) mod samples;
+pub(crate) mod smbios;
 #[cfg(test)]
 mod tests;
 pub(crate) mod xml;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 
 use image::Preallocation;
 use image::formats::OutputFormat;
-use types::{Firmware, GuestCaps, GuestInfo, Machine, MachineType};
+use types::{Firmware, GuestCaps, GuestInfo, Hypervisor, Machine, MachineType};
 
 use crate::{DomainType, Finished, Result, TargetOptions};
 use platform::{Drives, Platform};
@@ -47,6 +48,8 @@ pub struct DomainSpec<'a> {
     pub domain_type: DomainType,
     /// Write the machine's UUID, if it has one.
     pub keep_uuid: bool,
+    /// Write the machine's SMBIOS strings, if it has any, and its UUID.
+    pub keep_smbios: bool,
     /// The host can emulate a TPM; elsewhere libvirt refuses a domain that has one.
     pub tpm_emulator: bool,
 }
@@ -68,6 +71,7 @@ impl<'a> DomainSpec<'a> {
             preallocation: options.preallocation,
             domain_type: options.domain_type,
             keep_uuid: options.keep_uuid,
+            keep_smbios: options.keep_smbios,
             tpm_emulator: true,
         }
     }
@@ -92,11 +96,14 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         DomainType::Kvm => "kvm",
         DomainType::Qemu => "qemu",
     };
-    let uuid = spec.machine.uuid.as_ref().filter(|_| spec.keep_uuid);
+    let strings = smbios::strings(spec, platform);
+    if spec.keep_smbios && strings.is_empty() {
+        notes.push("the source states no SMBIOS strings: the domain has libvirt's".to_owned());
+    }
     let domain = element("domain")
         .attr("type", kind)
         .child(element("name").text(spec.name))
-        .children(uuid.map(|uuid| element("uuid").text(uuid)))
+        .children(uuid(spec).map(|uuid| element("uuid").text(uuid)))
         .children(genid(spec, platform))
         .children(metadata(spec))
         .child(element("memory").attr("unit", "KiB").text(&memory_kib))
@@ -106,7 +113,8 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
                 .text(&memory_kib),
         )
         .child(vcpu(spec.machine))
-        .child(os(platform))
+        .children(smbios::sysinfo(&strings, uuid(spec)))
+        .child(os(platform, !strings.is_empty()))
         .child(features(spec, platform))
         .child(cpu(spec, platform))
         .child(clock(spec, platform))
@@ -118,6 +126,12 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         xml: domain.document()?,
         notes,
     })
+}
+
+/// The machine's UUID where it is to be kept. The SMBIOS strings bring theirs along.
+pub(crate) fn uuid<'a>(spec: &DomainSpec<'a>) -> Option<&'a str> {
+    let uuid = spec.machine.uuid.as_deref()?;
+    (spec.keep_uuid || spec.keep_smbios).then_some(uuid)
 }
 
 /// The generation id of a machine that had one (libvirt 4.4 and later), unchanged: a move is neither a clone nor a
@@ -165,7 +179,7 @@ fn metadata(spec: &DomainSpec<'_>) -> Option<Element> {
     )
 }
 
-fn os(platform: Platform) -> Element {
+fn os(platform: Platform, has_smbios: bool) -> Element {
     let machine = match platform.machine {
         MachineType::I440fx => "pc",
         MachineType::Q35 => "q35",
@@ -175,12 +189,13 @@ fn os(platform: Platform) -> Element {
         .attr("arch", platform.arch)
         .attr("machine", machine)
         .text("hvm");
+    let smbios = has_smbios.then(|| element("smbios").attr("mode", "sysinfo"));
     if platform.firmware == Firmware::Bios {
-        return element("os").child(kind);
+        return element("os").child(kind).children(smbios);
     }
     let os = element("os").attr("firmware", "efi").child(kind);
     if platform.arch != "x86_64" {
-        return os;
+        return os.children(smbios);
     }
     // Both are said, because a host's first choice may have Secure Boot enforced: a guest without signed boot
     // files would not start there.
@@ -195,10 +210,12 @@ fn os(platform: Platform) -> Element {
             .child(feature("enrolled-keys"))
             .child(feature("secure-boot")),
     )
+    .children(smbios)
 }
 
 fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
-    let features = element("features").child(element("acpi"));
+    let on = |name: &'static str| is_wanted(spec.machine, name).then(|| element(name));
+    let features = element("features").children(on("acpi"));
     if platform.arch != "x86_64" {
         return features;
     }
@@ -215,14 +232,36 @@ fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
         .secure_boot
         .then(|| element("smm").attr("state", "on"));
     features
-        .child(element("apic"))
-        .child(element("pae"))
+        .children(on("apic"))
+        .children(on("pae"))
         .children(hyperv)
         .children(smm)
 }
 
+/// Features of the platform. Only of a physical machine are they a wish (`p2v.cpu.acpi=` …): what another hypervisor
+/// lists follows that hypervisor's habits.
+fn is_wanted(machine: &Machine, feature: &str) -> bool {
+    let features = &machine.cpu.features;
+    machine.hypervisor != Hypervisor::Physical || features.iter().any(|name| name == feature)
+}
+
+/// A processor that somebody asked for by name (`p2v.cpu.model=`); what a physical one is called, libvirt may not know.
+fn wished_cpu(machine: &Machine) -> Option<Element> {
+    let model = machine.cpu.model.as_ref()?;
+    (machine.hypervisor == Hypervisor::Physical).then(|| {
+        let vendor = machine.cpu.vendor.as_ref();
+        element("cpu")
+            .attr("mode", "custom")
+            .attr("match", "exact")
+            .child(element("model").attr("fallback", "allow").text(model))
+            .children(vendor.map(|vendor| element("vendor").text(vendor)))
+    })
+}
+
 fn cpu(spec: &DomainSpec<'_>, platform: Platform) -> Element {
+    let wished = wished_cpu(spec.machine);
     let cpu = match spec.domain_type {
+        _ if wished.is_some() => wished.unwrap_or_else(|| element("cpu")),
         DomainType::Kvm => element("cpu").attr("mode", "host-model"),
         // Everything that the emulator can do; libvirt 7.1 and later. Five-level paging only makes each of its
         // page walks longer.
@@ -257,13 +296,25 @@ pub(crate) fn topology(machine: &Machine, platform: Platform) -> Option<[u32; 3]
         .or_else(|| (platform.windows && vcpus > 1).then_some([1, vcpus, 1]))
 }
 
+/// `utc` or `localtime`, and the seconds to add: what somebody asked for, else what the guest is configured for.
+pub(crate) fn clock_basis(spec: &DomainSpec<'_>) -> (&'static str, i64) {
+    let wish = spec.machine.details.clock;
+    let utc = wish
+        .and_then(|clock| clock.utc)
+        .unwrap_or(spec.caps.rtc_utc);
+    let basis = if utc { "utc" } else { "localtime" };
+    (basis, wish.map_or(0, |clock| clock.offset_seconds))
+}
+
 fn clock(spec: &DomainSpec<'_>, platform: Platform) -> Element {
-    let offset = if spec.caps.rtc_utc {
-        "utc"
-    } else {
-        "localtime"
+    let (basis, offset) = clock_basis(spec);
+    let clock = match offset {
+        0 => element("clock").attr("offset", basis),
+        seconds => element("clock")
+            .attr("offset", "variable")
+            .attr("adjustment", seconds.to_string())
+            .attr("basis", basis),
     };
-    let clock = element("clock").attr("offset", offset);
     if platform.arch != "x86_64" {
         return clock;
     }

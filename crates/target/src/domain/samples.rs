@@ -7,7 +7,7 @@ use image::formats::OutputFormat;
 use types::{
     Arch, BlockBus, CpuTopology, Disk, DiskBus, Display, Firmware, GuestCaps, GuestInfo,
     Hypervisor, MacAddr, Machine, MachineType, NetBus, Nic, NicModel, NicNetwork, OsType,
-    Removable, RemovableKind,
+    Removable, RemovableKind, SectorSizes, Smbios,
 };
 
 use crate::DomainType;
@@ -36,6 +36,7 @@ impl Sample {
             preallocation: Preallocation::Sparse,
             domain_type: self.domain_type,
             keep_uuid: false,
+            keep_smbios: false,
             tpm_emulator: true,
         }
     }
@@ -228,6 +229,46 @@ pub(crate) fn old() -> Sample {
     sample.caps.arch = Arch::I686;
     sample.caps.firmware = None;
     sample.machine.firmware = None;
+    sample
+}
+
+/// A server with 4Kn disks, sent by the agent.
+pub(crate) fn physical() -> Sample {
+    let mut sample = uefi();
+    sample.name = "r740".into();
+    sample.machine.hypervisor = Hypervisor::Physical;
+    sample.machine.secure_boot = false;
+    sample.machine.disks = (0..2).map(|unit| disk(unit, 1 << 30)).collect();
+    sample.machine.cpu.model = Some("Skylake-Server".into());
+    sample.machine.cpu.vendor = Some("Intel".into());
+    sample.machine.cpu.features = vec!["acpi".into(), "apic".into()];
+    sample.machine.details.clock = Some(types::Clock {
+        utc: Some(false),
+        offset_seconds: -3600,
+    });
+    sample.machine.details.sector_sizes = vec![
+        SectorSizes {
+            logical: 4096,
+            physical: 4096,
+        },
+        SectorSizes {
+            logical: 512,
+            physical: 4096,
+        },
+    ];
+    sample.machine.details.smbios = Some(Smbios {
+        bios_vendor: "Dell Inc.".into(),
+        bios_version: "2.19.1".into(),
+        manufacturer: "Dell Inc.".into(),
+        product: "PowerEdge R740, <rev \"2\">".into(),
+        serial: "7XK2L93".into(),
+        sku: "SKU=NotProvided;ModelName=PowerEdge R740".into(),
+        board_manufacturer: "Dell Inc.".into(),
+        board_product: "0WGD1O".into(),
+        board_serial: ".7XK2L93.CNFCP0099P00XX.".into(),
+        chassis_asset: "has a \u{1b} in it".into(),
+        ..Smbios::default()
+    });
     sample
 }
 

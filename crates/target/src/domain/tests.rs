@@ -36,10 +36,15 @@ fn every_domain_is_valid_by_libvirts_schema() {
     identified.machine.topology = None;
     identified.machine.details.vcpus_at_start = Some(2);
     samples.push(("genid", identified));
+    samples.push(("physical", samples::physical()));
+    let mut bios = samples::physical();
+    bios.caps.firmware = Some(types::Firmware::Bios);
+    samples.push(("physical-bios", bios));
     for (name, sample) in samples {
         let file = dir.path().join(format!("{name}.xml"));
         let spec = DomainSpec {
             keep_uuid: true,
+            keep_smbios: true,
             ..sample.spec()
         };
         std::fs::write(&file, build(&spec).unwrap().xml).unwrap();
@@ -162,4 +167,54 @@ fn a_network_name_with_a_control_character_is_refused() {
         build(&sample.spec()).unwrap_err().kind(),
         crate::ErrorKind::Usage
     );
+}
+
+#[test]
+fn a_physical_machine_keeps_its_strings_sectors_and_clock_when_asked_to() {
+    let sample = samples::physical();
+    let spec = DomainSpec {
+        keep_smbios: true,
+        ..sample.spec()
+    };
+    insta::assert_snapshot!("domain-physical-smbios", build(&spec).unwrap().xml);
+    let xml = build(&sample.spec()).unwrap().xml;
+    assert!(!xml.contains("Dell") && !xml.contains("<uuid>"), "{xml}");
+}
+
+#[test]
+fn firmware_strings_are_a_bios_matter() {
+    let mut sample = samples::physical();
+    let kept = |sample: &samples::Sample| {
+        let spec = DomainSpec {
+            keep_smbios: true,
+            ..sample.spec()
+        };
+        build(&spec).unwrap()
+    };
+    assert!(!kept(&sample).xml.contains("<bios>"));
+    sample.caps.firmware = Some(types::Firmware::Bios);
+    assert!(kept(&sample).xml.contains("2.19.1"));
+    sample.machine.details.smbios = None;
+    let built = kept(&sample);
+    assert!(
+        !built.xml.contains("smbios") && built.notes.iter().any(|note| note.contains("SMBIOS")),
+        "{built:?}"
+    );
+}
+
+#[test]
+fn sata_shows_no_large_sectors_and_says_so() {
+    let mut sample = samples::physical();
+    sample.caps.block_bus = BlockBus::Sata;
+    let built = build(&sample.spec()).unwrap();
+    assert!(
+        !built.xml.contains("logical_block_size=\"4096\"")
+            && built.notes.iter().any(|note| note.contains("4096 bytes")),
+        "{built:?}"
+    );
+    // Nonsense from elsewhere reaches no domain.
+    sample.caps.block_bus = BlockBus::VirtioBlk;
+    sample.machine.details.sector_sizes[0].logical = 1000;
+    sample.machine.details.sector_sizes[1].physical = 1 << 20;
+    assert!(!build(&sample.spec()).unwrap().xml.contains("blockio"));
 }

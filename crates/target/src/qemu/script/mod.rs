@@ -8,9 +8,9 @@ use std::fmt::Write;
 use image::Preallocation;
 use types::{BlockBus, Firmware, MachineType, NetBus};
 
-use crate::domain::devices::plain_serial;
+use crate::domain::devices::{plain_serial, sector_sizes};
 use crate::domain::platform::{Drives, Platform, SATA_PORTS, Slot};
-use crate::domain::{DomainSpec, topology};
+use crate::domain::{DomainSpec, clock_basis, smbios, topology, uuid};
 use crate::{DomainType, Result};
 
 /// A script as text.
@@ -53,9 +53,13 @@ pub(crate) fn build(spec: &DomainSpec<'_>, files: &[String]) -> Result<BuiltScri
     if spec.machine.tpm {
         notes.push("the machine had a TPM: the script starts the guest without one".to_owned());
     }
+    if clock_basis(spec).1 != 0 {
+        // QEMU knows UTC, local time and fixed dates.
+        notes.push("the clock offset was left out: QEMU's command line has none".to_owned());
+    }
     let mut args = Args::default();
     machine(spec, platform, &mut args);
-    disks(spec, platform, &drives, files, &mut args);
+    disks(spec, platform, &drives, files, &mut args, &mut notes);
     others(spec, platform, &mut args);
     let mut text = head(spec, platform);
     if platform.firmware == Firmware::Uefi {
@@ -199,16 +203,12 @@ fn machine(spec: &DomainSpec<'_>, platform: Platform, args: &mut Args) {
         .map(|[s, c, t]| format!(",sockets={s},cores={c},threads={t}"))
         .unwrap_or_default();
     args.plain("-smp", &format!("cpus={}{smp}", spec.machine.vcpus.max(1)));
-    args.plain(
-        "-rtc",
-        if spec.caps.rtc_utc {
-            "base=utc"
-        } else {
-            "base=localtime"
-        },
-    );
-    if let Some(uuid) = spec.machine.uuid.as_deref().filter(|_| spec.keep_uuid) {
+    args.plain("-rtc", &format!("base={}", clock_basis(spec).0));
+    if let Some(uuid) = uuid(spec) {
         args.plain("-uuid", uuid);
+    }
+    for value in smbios::qemu_values(&smbios::strings(spec, platform), uuid(spec)) {
+        args.plain("-smbios", &value);
     }
     if platform.firmware == Firmware::Uefi {
         if platform.secure_boot {
@@ -234,6 +234,7 @@ fn disks(
     drives: &Drives,
     files: &[String],
     args: &mut Args,
+    notes: &mut Vec<String>,
 ) {
     let all = || drives.disks.iter().chain(&drives.cdroms);
     if all().any(|slot| slot.bus == BlockBus::VirtioScsi) {
@@ -272,10 +273,16 @@ fn disks(
             .boot_order
             .map(|order| format!(",bootindex={order}"))
             .unwrap_or_default();
+        let sectors = sector_sizes(spec.machine, index, slot, notes)
+            .map(|sizes| {
+                let (logical, physical) = (sizes.logical, sizes.physical);
+                format!(",logical_block_size={logical},physical_block_size={physical}")
+            })
+            .unwrap_or_default();
         args.plain(
             "-device",
             &format!(
-                "{},drive=disk{index}{serial}{order}",
+                "{},drive=disk{index}{serial}{sectors}{order}",
                 drive(slot, platform, "hd")
             ),
         );

@@ -8,11 +8,15 @@ use std::path::Path;
 use std::process::Command;
 
 fn script(sample: &samples::Sample) -> String {
-    let files: Vec<String> = (0u32..)
+    build(&sample.spec(), &files(sample)).unwrap().text
+}
+
+/// Names of the disks.
+fn files(sample: &samples::Sample) -> Vec<String> {
+    (0u32..)
         .map(|index| format!("{}-sd{}", sample.name, types::disk_letters(index)))
         .take(sample.machine.disks.len())
-        .collect();
-    build(&sample.spec(), &files).unwrap().text
+        .collect()
 }
 
 /// Runs a script with an emulator that prints its arguments, one a line.
@@ -119,7 +123,12 @@ fn qemu_accepts_every_script() {
     if !testkit::require_tool("qemu-system-x86_64") {
         return;
     }
-    for (name, mut sample) in samples::all() {
+    let mut samples = samples::all();
+    let mut physical = samples::physical();
+    physical.machine.firmware = Some(Firmware::Bios);
+    physical.caps.firmware = Some(Firmware::Bios);
+    samples.push(("physical", physical));
+    for (name, mut sample) in samples {
         let dir = tempfile::tempdir().unwrap();
         for index in 0..u32::try_from(sample.machine.disks.len()).unwrap() {
             let disk = dir
@@ -131,7 +140,12 @@ fn qemu_accepts_every_script() {
         let path = dir.path().join("run.sh");
         // Raw disks, so that empty files will do; `-S` stops before the first instruction, and the monitor
         // on stdin is told to quit.
-        let text = script(&sample).replace("format=qcow2", "format=raw");
+        let spec = DomainSpec {
+            keep_smbios: true,
+            ..sample.spec()
+        };
+        let text = build(&spec, &files(&sample)).unwrap().text;
+        let text = text.replace("format=qcow2", "format=raw");
         fs::write(&path, text).unwrap();
         fs::write(dir.path().join("quit"), "\u{1}cquit\n").unwrap();
         let output = Command::new("timeout")
@@ -151,4 +165,35 @@ fn qemu_accepts_every_script() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+}
+
+#[test]
+fn smbios_strings_and_sectors_reach_qemu_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sample = samples::physical();
+    sample.machine.firmware = Some(Firmware::Bios);
+    sample.caps.firmware = Some(Firmware::Bios);
+    let spec = DomainSpec {
+        keep_smbios: true,
+        ..sample.spec()
+    };
+    let built = build(&spec, &files(&sample)).unwrap();
+    let args = argv(dir.path(), "run", &built.text);
+    for expected in [
+        "type=0,vendor=Dell Inc.,version=2.19.1",
+        "type=1,manufacturer=Dell Inc.,product=PowerEdge R740,, <rev \"2\">,serial=7XK2L93,\
+         sku=SKU=NotProvided;ModelName=PowerEdge R740,uuid=564d2ba1-7ac2-4c1e-8b8e-4f1ab10ca9d2",
+        "type=2,manufacturer=Dell Inc.,product=0WGD1O,serial=.7XK2L93.CNFCP0099P00XX.",
+        "type=3,manufacturer=Dell Inc.",
+        "base=localtime",
+        "564d2ba1-7ac2-4c1e-8b8e-4f1ab10ca9d2",
+    ] {
+        assert!(
+            args.iter().any(|arg| arg == expected),
+            "{expected}\n{args:#?}"
+        );
+    }
+    let sizes = ",logical_block_size=4096,physical_block_size=4096";
+    assert!(args.iter().any(|arg| arg.contains(sizes)), "{args:#?}");
+    assert!(!argv(dir.path(), "run", &script(&sample)).contains(&"-smbios".to_owned()));
 }
