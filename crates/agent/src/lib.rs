@@ -9,4 +9,6 @@
 
 pub mod app;
 pub mod config;
+pub mod init;
+pub mod net;
 pub mod ui;

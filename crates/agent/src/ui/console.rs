@@ -12,7 +12,9 @@ use std::time::Duration;
 use ratatui::layout::Size;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
-use rustix::termios::{self, ControlModes, OptionalActions, Termios};
+use rustix::termios::{
+    self, ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, Termios,
+};
 
 /// Size that is drawn while the console does not tell its own.
 pub(crate) const DEFAULT_SIZE: Size = Size {
@@ -192,6 +194,21 @@ pub(crate) fn shell_command(console: &File, kind: ConsoleKind) -> io::Result<Com
         .stdout(console.as_fd().try_clone_to_owned()?)
         .stderr(console.as_fd().try_clone_to_owned()?);
     Ok(command)
+}
+
+/// A shell on a console whatever its state is, under some words; for [`crate::init`].
+pub(crate) fn rescue_shell(console: &Console, words: &str) -> io::Result<Command> {
+    let terminal = Terminal::open(console)?;
+    let mut sane = terminal.before.clone();
+    sane.input_modes |= InputModes::ICRNL | InputModes::IXON;
+    sane.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+    sane.local_modes |=
+        LocalModes::ISIG | LocalModes::ICANON | LocalModes::ECHO | LocalModes::ECHOE;
+    termios::tcsetattr(&terminal.file, OptionalActions::Now, &sane)?;
+    terminal.write(b"\x1b[0m\x1b[?25h\r\n")?;
+    terminal.write(words.replace('\n', "\r\n").as_bytes())?;
+    terminal.write(b"\r\n")?;
+    shell_command(&terminal.file, console.kind)
 }
 
 /// A size that can be drawn.

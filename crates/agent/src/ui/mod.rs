@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub(crate) use console::rescue_shell;
 pub use console::{Console, ConsoleKind};
 
 use crate::app::Handle;
