@@ -10,5 +10,8 @@
 pub mod app;
 pub mod config;
 pub mod disks;
-pub mod session;
+pub mod init;
 pub mod inventory;
+pub mod net;
+pub mod session;
+pub mod ui;
