@@ -23,8 +23,9 @@ const ON_MEDIUM: &[&str] = &[
     "shim-helpers-amd64-signed",
     "shim-signed",
 ];
-/// Programs that write images.
+/// Programs that write images, and busybox, which is asked for its applets.
 const PROGRAMS: &[&str] = &[
+    "/usr/bin/busybox",
     "/usr/bin/grub-mkimage",
     "/usr/bin/mtools",
     "/usr/bin/xorriso",
@@ -86,6 +87,7 @@ pub(super) fn build(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result
 /// Everything but VERSION; gives the kernel's release.
 fn fill(making: &Path, recipe: &Recipe, packages: &[Package], suite: &str) -> Result<String> {
     let unpacked = making.join("packages");
+    let tools = Tools::gather(&unpacked, PROGRAMS, &making.join("tools"))?;
     say("ISO: packing the initrd");
     let mut picker = Picker::new(&unpacked);
     for file in recipe.packages.iter().flat_map(|(_, files)| files) {
@@ -103,7 +105,7 @@ fn fill(making: &Path, recipe: &Recipe, packages: &[Package], suite: &str) -> Re
     for (path, node) in &recipe.root {
         tree.insert(path.clone(), node.clone());
     }
-    initrd::add_links(&mut tree, &unpacked)?;
+    initrd::add_links(&mut tree, &tools)?;
     say(&format!("ISO: {}", summary(&tree)));
     std::fs::write(making.join("base.cpio.zst"), initrd::base(tree)?)?;
     std::fs::copy(&vmlinuz, making.join("vmlinuz"))
@@ -111,7 +113,6 @@ fn fill(making: &Path, recipe: &Recipe, packages: &[Package], suite: &str) -> Re
     let built = std::fs::metadata(&vmlinuz)?.modified()?;
     let epoch = built.duration_since(UNIX_EPOCH)?.as_secs();
     std::fs::write(making.join("EPOCH"), epoch.to_string())?;
-    Tools::gather(&unpacked, PROGRAMS, &making.join("tools"))?;
     used.extend(ON_MEDIUM.iter().map(|name| (*name).to_owned()));
     let used: Vec<&Package> = packages
         .iter()

@@ -13,6 +13,8 @@ use crate::debian::cpio::{Archive, Node};
 use crate::debian::tree::{Picker, Tree};
 use crate::debian::{self, apt};
 
+use super::tools::Tools;
+
 /// Directories that the initrd has beside those of its files.
 const DIRECTORIES: &[&str] = &["dev", "proc", "root", "run", "sys", "tmp", "var/lib"];
 const SYMLINKS: &[(&str, &str)] = &[
@@ -25,7 +27,6 @@ const SYMLINKS: &[(&str, &str)] = &[
     ("var/run", "../run"),
     ("etc/mtab", "../proc/self/mounts"),
 ];
-const BUSYBOX: &str = "usr/bin/busybox";
 /// Near the end of what helps; the base is made once.
 const LEVEL: i32 = 19;
 /// Bits of the window: firmware files that are nearly the same lie far apart. The kernel takes up to 27
@@ -35,12 +36,11 @@ const WINDOW_LOG: u32 = 26;
 const INIT_LEVEL: i32 = 12;
 
 /// Adds our own links and one for each applet of busybox that has no better program.
-pub(super) fn add_links(tree: &mut Tree, unpacked: &Path) -> Result<()> {
+pub(super) fn add_links(tree: &mut Tree, tools: &Tools) -> Result<()> {
     for (name, to) in SYMLINKS {
         tree.insert((*name).into(), Node::Symlink((*to).into()));
     }
-    let busybox = unpacked.join("busybox-static").join(BUSYBOX);
-    let list = apt::run(std::process::Command::new(&busybox).arg("--list-full"))
+    let list = apt::run(tools.command("busybox", 0).arg("--list-full"))
         .context("asking busybox for its applets")?;
     let names: Vec<String> = tree
         .keys()

@@ -125,7 +125,10 @@ impl Recipe {
         let left = COMMAND_LINE
             .checked_sub(BOOT_IMAGE + longest + 2)
             .context("the menu's own words fill the kernel command line")?;
-        let mut text = self.custom.replace("@KARGS@", &left.to_string());
+        let mut text = self
+            .custom
+            .replace("@KARGS@", &left.to_string())
+            .replace("@BASE@", &self.base_words()?);
         ensure!(
             text.contains(&format!("size={CUSTOM_SIZE} ")),
             "iso/custom.cfg does not name the size {CUSTOM_SIZE}"
