@@ -3,6 +3,7 @@
 mod cli;
 mod image_cmd;
 mod input;
+mod iso_cmd;
 mod normalise;
 mod options;
 mod printer;
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let result = if args.first().is_some_and(|first| first == "image") {
         run_image(args)
+    } else if args.first().is_some_and(|first| first == "iso") {
+        iso_cmd::run(args.into_iter().skip(1)).map_err(Failure::from)
     } else {
         run_conversion(args).map(|()| 0).map_err(Failure::from)
     };

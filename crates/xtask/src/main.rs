@@ -1,10 +1,12 @@
-//! What a developer or CI runs: `cargo xtask test`, `demo`, `bench`, `fuzz`, `dist`, `check`.
+//! What a developer or CI runs: `cargo xtask test`, `demo`, `bench`, `fuzz`, `dist`, `iso`, `check`.
 
 mod appliance_image;
 mod bench;
+mod debian;
 mod demo;
 mod dist;
 mod fuzz;
+mod iso;
 mod packages;
 mod run;
 mod samples;
@@ -22,6 +24,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   dist           target/dist: v2v and its appliance, relocatable
   check          formatting and lints
   appliance      only the appliance image
+  iso [--agent PATH]
+                 target/iso: p2v.iso, and its kernel and initrd for PXE
   samples        only the sample guests
   packages       only the Debian packages";
 
@@ -39,6 +43,7 @@ fn main() -> Result<()> {
         "dist" => dist::run(),
         "check" => test::check(),
         "appliance" => dist::appliance(run::Profile::Dev).map(|_| ()),
+        "iso" => iso::run(rest),
         "samples" => samples::run(rest),
         "packages" => packages::ensure(packages::Group::Test),
         _ => bail!("no such command: {command}\n\n{USAGE}"),

@@ -9,7 +9,7 @@ mod in_use;
 mod info;
 mod map;
 mod open;
-mod output;
+pub(crate) mod output;
 mod progress;
 mod resize;
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 /// A file under a temporary name beside its final one; removed when dropped before it is [placed](Self::place).
 #[derive(Debug)]
-pub(super) struct NewFile {
+pub(crate) struct NewFile {
     temporary: PathBuf,
     name: PathBuf,
     placed: bool,
@@ -17,7 +17,7 @@ pub(super) struct NewFile {
 
 impl NewFile {
     /// Plans the file `name`, which must not exist.
-    pub(super) fn new(name: &Path) -> Result<Self> {
+    pub(crate) fn new(name: &Path) -> Result<Self> {
         match name.symlink_metadata() {
             Ok(_) => bail!("{}: exists already", name.display()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -37,12 +37,12 @@ impl NewFile {
     }
 
     /// Where it is written.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.temporary
     }
 
     /// Gives the complete and synced file its name, durably; a file that appeared there meanwhile stays.
-    pub(super) fn place(mut self) -> Result<()> {
+    pub(crate) fn place(mut self) -> Result<()> {
         let naming = || format!("naming {}", self.name.display());
         match renameat_with(
             CWD,

@@ -10,25 +10,19 @@
 //! The base is made once for each recipe and suite; after that only a changed applianced is packed again, without
 //! network. Remove target/appliance to have newer packages.
 
-mod apt;
-mod cpio;
 mod kernel;
 mod lz4;
-mod sources;
-mod tree;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
-use apt::{Apt, Package};
-use cpio::{Archive, Node};
-use tree::{Picker, Tree};
+use crate::debian::apt::{Apt, Package};
+use crate::debian::cpio::{Archive, Node};
+use crate::debian::tree::Picker;
+use crate::debian::{self, hash, mib, replace, say};
 
 /// Raised when this code makes another base from the same recipe.
 const BASE_FORMAT: u32 = 3;
@@ -36,15 +30,6 @@ const BASE_FORMAT: u32 = 3;
 /// Directories that the image has beside those of its files.
 const DIRECTORIES: &[&str] = &[
     "dev", "etc/lvm", "guest", "proc", "root", "run", "sys", "tmp",
-];
-/// The merged /usr, and the names under which kmod does its several jobs.
-const SYMLINKS: &[(&str, &str)] = &[
-    ("bin", "usr/bin"),
-    ("lib", "usr/lib"),
-    ("lib64", "usr/lib64"),
-    ("sbin", "usr/sbin"),
-    ("usr/sbin/modprobe", "../bin/kmod"),
-    ("usr/sbin/depmod", "../bin/kmod"),
 ];
 
 /// What to build, and where.
@@ -87,7 +72,7 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf> {
         Some(path) => path.clone(),
         None => build_applianced(options)?,
     };
-    let program = stripped(&applianced, &work)?;
+    let program = debian::stripped(&applianced, &work.join("applianced.stripped"))?;
     pack(&work.join("image"), &base, &program)
 }
 
@@ -113,28 +98,9 @@ impl Recipe {
             read("lvm.conf")?,
         );
         let hash = hash(&[&BASE_FORMAT.to_le_bytes(), &packages, &modules, &lvm_conf]);
-        let words = |text: &[u8]| -> Vec<Vec<String>> {
-            String::from_utf8_lossy(text)
-                .lines()
-                .map(|line| line.split('#').next().unwrap_or_default())
-                .map(|line| {
-                    line.split_whitespace()
-                        .map(str::to_owned)
-                        .collect::<Vec<_>>()
-                })
-                .filter(|words| !words.is_empty())
-                .collect()
-        };
-        let packages = words(&packages)
-            .into_iter()
-            .map(|mut words| {
-                let files = words.split_off(1);
-                (words.concat(), files)
-            })
-            .collect();
         Ok(Recipe {
-            packages,
-            modules: words(&modules).concat(),
+            packages: debian::package_lines(&packages),
+            modules: debian::words(&modules).concat(),
             lvm_conf,
             hash,
         })
@@ -152,7 +118,7 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         return Ok(base);
     }
     say("appliance image: fetching packages");
-    let apt = Apt::update(&work.join("apt"), suite)?;
+    let apt = Apt::update(&work.join("apt"), suite, None)?;
     let names: Vec<String> = recipe
         .packages
         .iter()
@@ -166,16 +132,7 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
             .with_context(|| format!("removing {}", making.display()))?;
     }
     let unpacked = making.join("packages");
-    for package in &packages {
-        let root = unpacked.join(&package.name);
-        std::fs::create_dir_all(&root)?;
-        apt::run(
-            Command::new("dpkg-deb")
-                .arg("-x")
-                .arg(&package.deb)
-                .arg(&root),
-        )?;
-    }
+    debian::unpack(&packages, &unpacked)?;
     say("appliance image: packing the base");
     let mut picker = Picker::new(&unpacked);
     for program in recipe.packages.iter().flat_map(|(_, files)| files) {
@@ -192,7 +149,8 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         data: recipe.lvm_conf.clone(),
     };
     tree.insert("etc/lvm/lvm.conf".into(), lvm_conf);
-    write_archive(&making.join("base.cpio"), tree)?;
+    let archive = debian::write_archive(Vec::new(), tree, DIRECTORIES)?;
+    std::fs::write(making.join("base.cpio"), archive).context("writing base.cpio")?;
     let bzimage =
         std::fs::read(&bzimage).with_context(|| format!("reading {}", bzimage.display()))?;
     let vmlinux = kernel::vmlinux(&bzimage).context("unpacking the kernel")?;
@@ -201,9 +159,10 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         .iter()
         .filter(|package| used.contains(&package.name))
         .collect();
+    let manifest = debian::manifest(&used, &unpacked, apt.suite());
     std::fs::write(
         making.join("MANIFEST"),
-        manifest(&used, &unpacked, apt.suite()),
+        manifest + "applianced\tthis project\tApache-2.0\n",
     )?;
     std::fs::remove_dir_all(making.join("depmod"))?;
     let version = format!(
@@ -214,34 +173,6 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
     std::fs::write(making.join("VERSION"), version)?;
     std::fs::rename(&making, &base).with_context(|| format!("renaming to {}", base.display()))?;
     Ok(base)
-}
-
-/// Writes directories, symlinks and files, parents first.
-fn write_archive(path: &Path, mut tree: Tree) -> Result<()> {
-    tree.insert(
-        "dev/console".into(),
-        Node::CharDevice { major: 5, minor: 1 },
-    );
-    for (name, to) in SYMLINKS {
-        tree.insert((*name).into(), Node::Symlink((*to).into()));
-    }
-    let mut directories: BTreeSet<String> =
-        DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
-    for name in tree.keys().chain(&directories.clone()) {
-        let parents = name.match_indices('/').map(|(at, _)| name[..at].to_owned());
-        directories.extend(parents);
-    }
-    let file =
-        std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
-    let mut archive = Archive::new(std::io::BufWriter::new(file));
-    for name in &directories {
-        archive.add(name, &Node::Directory)?;
-    }
-    for (name, node) in &tree {
-        archive.add(name, node)?;
-    }
-    archive.finish()?.flush()?;
-    Ok(())
 }
 
 fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
@@ -258,22 +189,6 @@ fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
     anyhow::ensure!(status.success(), "building applianced failed ({status})");
     let profile = if options.release { "release" } else { "debug" };
     Ok(options.target_dir.join(profile).join("applianced"))
-}
-
-/// The program without symbols, where binutils is installed; a development build is four times as large with them.
-fn stripped(program: &Path, work: &Path) -> Result<Vec<u8>> {
-    let copy = work.join("applianced.stripped");
-    let result = Command::new("strip")
-        .arg("-o")
-        .arg(&copy)
-        .arg(program)
-        .output();
-    let path = if result.is_ok_and(|output| output.status.success()) {
-        copy.as_path()
-    } else {
-        program
-    };
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Puts the image together unless it holds just this base and program.
@@ -319,85 +234,4 @@ fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
         mib(program.len())
     ));
     Ok(image.to_owned())
-}
-
-/// Under another name first: a running appliance keeps the file that it was started from.
-fn replace(path: &Path, data: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    std::fs::write(&part, data).with_context(|| format!("writing {}", part.display()))?;
-    std::fs::rename(&part, path).with_context(|| format!("renaming to {}", path.display()))
-}
-
-/// Package, version, and the licences that its copyright file names.
-fn manifest(packages: &[&Package], unpacked: &Path, suite: &str) -> String {
-    let mut text =
-        format!("# Debian {suite}; sources: the packages' source packages of these versions\n");
-    for package in packages {
-        let copyright = copyright(unpacked, &package.name).unwrap_or_default();
-        let mut licences: Vec<&str> = copyright
-            .lines()
-            .filter_map(|line| line.strip_prefix("License:"))
-            .map(str::trim)
-            .filter(|licence| !licence.is_empty())
-            .collect();
-        licences.sort_unstable();
-        licences.dedup();
-        let licences = if licences.is_empty() {
-            "see the package".into()
-        } else {
-            licences.join(", ")
-        };
-        let _ = writeln!(text, "{}\t{}\t{licences}", package.name, package.version);
-    }
-    text.push_str("applianced\tthis project\tApache-2.0\n");
-    text
-}
-
-/// A package's copyright file, or that of the package to whose documentation it links.
-fn copyright(unpacked: &Path, package: &str) -> Option<String> {
-    let file = |package: &str| {
-        unpacked
-            .join(package)
-            .join("usr/share/doc")
-            .join(package)
-            .join("copyright")
-    };
-    let own = file(package);
-    if let Ok(text) = std::fs::read_to_string(&own) {
-        return Some(text);
-    }
-    let folder = own.parent()?;
-    let link = std::fs::read_link(&own)
-        .or_else(|_| std::fs::read_link(folder))
-        .ok()?;
-    // `../OTHER/copyright`, or `OTHER` for the folder.
-    let other = link
-        .iter()
-        .find_map(|part| part.to_str().filter(|name| *name != ".."))?;
-    std::fs::read_to_string(file(other)).ok()
-}
-
-fn hash(parts: &[&[u8]]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn mib(bytes: usize) -> f64 {
-    bytes as f64 / (1024.0 * 1024.0)
-}
-
-#[expect(clippy::print_stderr, reason = "xtask talks to its user")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }

@@ -53,8 +53,8 @@ pub(super) fn mirrors(etc_apt: &Path, codename: &str) -> Result<Vec<Mirror>> {
     Ok(mirrors)
 }
 
-/// The deb822 text that makes apt use `mirrors` for `suite`.
-pub(super) fn render(mirrors: &[Mirror], suite: &str) -> String {
+/// The deb822 text that makes apt use `components` (`main …`) of `suite` from `mirrors`.
+pub(super) fn render(mirrors: &[Mirror], suite: &str, components: &str) -> String {
     let mut text = String::new();
     for mirror in mirrors {
         let suffix = if mirror.security { "-security" } else { "" };
@@ -63,7 +63,7 @@ pub(super) fn render(mirrors: &[Mirror], suite: &str) -> String {
             .then(|| DEBIAN_KEYRING.to_owned());
         let _ = writeln!(
             text,
-            "Types: deb\nURIs: {}\nSuites: {suite}{suffix}\nComponents: main",
+            "Types: deb\nURIs: {}\nSuites: {suite}{suffix}\nComponents: {components}",
             mirror.uri
         );
         if let Some(key) = mirror.signed_by.clone().or(keyring) {
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(found[0].uri, "http://mirror.invalid/debian");
         assert_eq!(found[0].signed_by.as_deref(), Some("/k.gpg"));
         assert!(!found[0].security && found[1].security);
-        let text = render(&found, "trixie");
+        let text = render(&found, "trixie", "main");
         assert!(
             text.contains("Suites: trixie\n") && text.contains("Suites: trixie-security\n"),
             "{text}"

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use object::elf;
 use object::read::elf::{Dyn, ElfFile64, FileHeader, ProgramHeader};
 
@@ -14,25 +14,27 @@ use super::apt;
 use super::cpio::Node;
 
 /// Files of the image by path, without leading slash.
-pub(super) type Tree = BTreeMap<String, Node>;
+pub(crate) type Tree = BTreeMap<String, Node>;
 
 /// Where Debian's amd64 libraries are, in the image and in the packages (also without `usr/`).
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Where udev's RUNPATH leads to.
+const SYSTEMD_LIBRARIES: &str = "usr/lib/x86_64-linux-gnu/systemd";
 /// No module is larger; a bound for damaged packages.
 const MAX_MODULE: u64 = 256 << 20;
 
 /// Picks files out of packages, each unpacked in a directory of its own name.
-pub(super) struct Picker {
+pub(crate) struct Picker {
     unpacked: PathBuf,
     /// What was picked.
-    pub(super) tree: Tree,
+    pub(crate) tree: Tree,
     /// Packages that something was picked from.
-    pub(super) packages: BTreeSet<String>,
+    pub(crate) packages: BTreeSet<String>,
 }
 
 impl Picker {
     /// Nothing picked yet from `unpacked`, the parent of the packages' directories.
-    pub(super) fn new(unpacked: &Path) -> Self {
+    pub(crate) fn new(unpacked: &Path) -> Self {
         Picker {
             unpacked: unpacked.to_owned(),
             tree: Tree::new(),
@@ -40,34 +42,48 @@ impl Picker {
         }
     }
 
-    /// Adds `program` (a path with leading slash, in a merged-/usr system) and the libraries that it needs.
-    pub(super) fn program(&mut self, program: &str) -> Result<()> {
+    /// Adds `program` (a path with leading slash, in a merged-/usr system) and the libraries that it needs; also a
+    /// file that is no program.
+    pub(crate) fn program(&mut self, program: &str) -> Result<()> {
         let path = program.trim_start_matches('/');
         let data = self
             .take(path)?
             .with_context(|| format!("no package holds {program}"))?;
-        self.libraries(&data)
-            .with_context(|| format!("libraries of {program}"))?;
-        self.tree
-            .insert(path.to_owned(), Node::File { mode: 0o755, data });
+        let mode = match data.as_slice() {
+            [0x7f, b'E', b'L', b'F', ..] => {
+                self.libraries(&data)
+                    .with_context(|| format!("libraries of {program}"))?;
+                0o755
+            }
+            [b'#', b'!', ..] => 0o755,
+            _ => 0o644,
+        };
+        self.tree.insert(path.to_owned(), Node::File { mode, data });
         Ok(())
     }
 
     /// Adds the libraries and the interpreter that the ELF file `data` asks for, and theirs.
-    pub(super) fn libraries(&mut self, data: &[u8]) -> Result<()> {
+    pub(crate) fn libraries(&mut self, data: &[u8]) -> Result<()> {
         let mut queue = needed(data)?;
         while let Some(name) = queue.pop() {
+            let places = [LIBRARIES, SYSTEMD_LIBRARIES].map(|folder| format!("{folder}/{name}"));
+            let mut found = None;
+            for place in places {
+                if let Some(library) = self.take(&place)? {
+                    found = Some((place, library));
+                    break;
+                }
+            }
+            let (place, library) =
+                found.with_context(|| format!("no package holds the library {name}"))?;
             let path = if name.starts_with("ld-linux") {
                 format!("usr/lib64/{name}")
             } else {
-                format!("{LIBRARIES}/{name}")
+                place
             };
             if self.tree.contains_key(&path) {
                 continue;
             }
-            let library = self
-                .take(&format!("{LIBRARIES}/{name}"))?
-                .with_context(|| format!("no package holds the library {name}"))?;
             queue.extend(needed(&library)?);
             self.tree.insert(
                 path,
@@ -82,7 +98,7 @@ impl Picker {
 
     /// Content of `path` from the package that has it, also where packages of before the /usr merge have it without
     /// `usr/`.
-    fn take(&mut self, path: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn take(&mut self, path: &str) -> Result<Option<Vec<u8>>> {
         for package in entries(&self.unpacked)? {
             let root = self.unpacked.join(&package);
             let unmerged = path.strip_prefix("usr/").unwrap_or(path);
@@ -101,7 +117,7 @@ impl Picker {
 
     /// Adds the modules called `names` of the only kernel, what they depend on, and depmod's indexes over just these.
     /// Gives the kernel's release and image. `scratch` is an empty directory for depmod to work in.
-    pub(super) fn modules(
+    pub(crate) fn modules(
         &mut self,
         names: &[String],
         scratch: &Path,
@@ -199,6 +215,9 @@ fn depmod(base: &Path, release: &str) -> Result<()> {
 }
 
 /// Paths in `source` of the named modules and of those that they need, by modules.dep.
+///
+/// A name with a slash stands for all modules whose path (`kernel/drivers/…`) begins with it, but for those whose path
+/// begins with a name that follows a `-`. `NAME?` may be missing.
 fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
     let dep = std::fs::read_to_string(source.join("modules.dep")).context("reading modules.dep")?;
     let builtin = std::fs::read_to_string(source.join("modules.builtin"))
@@ -211,6 +230,29 @@ fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
         }
     }
     let mut chosen = BTreeSet::new();
+    let left_out: Vec<&str> = names
+        .iter()
+        .filter_map(|name| name.strip_prefix('-'))
+        .collect();
+    let (folders, names): (Vec<&String>, Vec<&String>) = names
+        .iter()
+        .filter(|name| !name.starts_with('-'))
+        .partition(|name| name.contains('/'));
+    for folder in folders {
+        let start = folder.trim_end_matches('?');
+        let mut found = false;
+        for (path, needs) in by_name.values() {
+            if path.starts_with(start) && !left_out.iter().any(|out| path.starts_with(out)) {
+                found = true;
+                chosen.insert((*path).to_owned());
+                chosen.extend(needs.split_whitespace().map(str::to_owned));
+            }
+        }
+        ensure!(
+            found || folder.ends_with('?'),
+            "the kernel has no module under {folder}"
+        );
+    }
     for name in names {
         let optional = name.ends_with('?');
         let name = name.trim_end_matches('?').replace('-', "_");
@@ -221,9 +263,7 @@ fn choose(source: &Path, names: &[String]) -> Result<BTreeSet<String>> {
                 chosen.extend(needs.split_whitespace().map(str::to_owned));
             }
             None if builtin.contains(&name) => {}
-            None if optional => super::say(&format!(
-                "appliance image: this kernel has no module {name}"
-            )),
+            None if optional => super::say(&format!("this kernel has no module {name}")),
             None => bail!("the kernel has no module {name}"),
         }
     }

@@ -17,7 +17,7 @@ const S_IFCHR: u32 = 0o020_000;
 
 /// What one member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// A directory, mode 0755.
     Directory,
     /// A regular file with its permission bits.
@@ -29,19 +29,19 @@ pub(super) enum Node {
 }
 
 /// Writes members one after the other.
-pub(super) struct Archive<W: Write> {
+pub(crate) struct Archive<W: Write> {
     out: W,
     inode: u32,
 }
 
 impl<W: Write> Archive<W> {
     /// An archive that starts at the current position of `out`, which must be a multiple of 4.
-    pub(super) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Archive { out, inode: 0 }
     }
 
     /// Adds one member; `path` has no leading slash.
-    pub(super) fn add(&mut self, path: &str, node: &Node) -> io::Result<()> {
+    pub(crate) fn add(&mut self, path: &str, node: &Node) -> io::Result<()> {
         self.inode += 1;
         let (mode, rdev, data): (u32, (u32, u32), &[u8]) = match node {
             Node::Directory => (S_IFDIR | 0o755, (0, 0), &[]),
@@ -53,7 +53,7 @@ impl<W: Write> Archive<W> {
     }
 
     /// Writes the trailer.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
         self.member(TRAILER, 0, (0, 0), &[])?;
         Ok(self.out)

@@ -13,24 +13,25 @@ use super::sources::{self, Mirror};
 const SUITE: &str = "trixie";
 
 /// Package lists of one suite.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     dir: PathBuf,
     suite: String,
 }
 
 /// A package as it was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Package {
-    pub(super) name: String,
-    pub(super) version: String,
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
     section: String,
     /// The archive file that `download` fetched.
-    pub(super) deb: PathBuf,
+    pub(crate) deb: PathBuf,
 }
 
 impl Apt {
     /// Fetches the package lists into `dir`: of `suite` if one is asked for, else of trixie, else of the host's own.
-    pub(super) fn update(dir: &Path, suite: Option<&str>) -> Result<Apt> {
+    /// Component `main`, and `extra` where the mirror has it.
+    pub(crate) fn update(dir: &Path, suite: Option<&str>, extra: Option<&str>) -> Result<Apt> {
         let codename = host_codename()?;
         let mirrors = sources::mirrors(Path::new("/etc/apt"), &codename)?;
         let mut candidates = vec![suite.unwrap_or(SUITE)];
@@ -44,7 +45,17 @@ impl Apt {
                     dir: dir.to_owned(),
                     suite: candidate.to_owned(),
                 };
-                match apt.fetch_lists(mirrors) {
+                let fetched = match extra {
+                    Some(extra) => {
+                        apt.fetch_lists(mirrors, &format!("main {extra}"))
+                            .or_else(|error| {
+                                say(&format!("component {extra} is not to be had: {error:#}"));
+                                apt.fetch_lists(mirrors, "main")
+                            })
+                    }
+                    None => apt.fetch_lists(mirrors, "main"),
+                };
+                match fetched {
                     Ok(()) => {
                         for reason in reasons {
                             say(&format!(
@@ -62,13 +73,13 @@ impl Apt {
     }
 
     /// The suite in use.
-    pub(super) fn suite(&self) -> &str {
+    pub(crate) fn suite(&self) -> &str {
         &self.suite
     }
 
     /// Downloads `names` (a meta package stands for what it depends on: a kernel) and every library package that
     /// they depend on, directly or not.
-    pub(super) fn download(&self, names: &[String]) -> Result<Vec<Package>> {
+    pub(crate) fn download(&self, names: &[String]) -> Result<Vec<Package>> {
         let mut wanted = BTreeSet::new();
         let mut roots = Vec::new();
         for name in names {
@@ -118,13 +129,21 @@ impl Apt {
         Ok(packages)
     }
 
-    fn fetch_lists(&self, mirrors: &[Mirror]) -> Result<()> {
+    /// Those of `names` that the lists have.
+    pub(crate) fn known(&self, names: &[String]) -> Result<BTreeSet<String>> {
+        let text = run(self.command("apt-cache").arg("pkgnames"))?;
+        let all: BTreeSet<&str> = text.lines().map(str::trim).collect();
+        let known = names.iter().filter(|name| all.contains(name.as_str()));
+        Ok(known.cloned().collect())
+    }
+
+    fn fetch_lists(&self, mirrors: &[Mirror], components: &str) -> Result<()> {
         std::fs::create_dir_all(self.dir.join("state/lists/partial"))?;
         std::fs::create_dir_all(self.dir.join("cache/archives/partial"))?;
         std::fs::write(self.dir.join("status"), "")?;
         std::fs::write(
             self.dir.join("image.sources"),
-            sources::render(mirrors, &self.suite),
+            sources::render(mirrors, &self.suite, components),
         )?;
         run(self
             .command("apt-get")
@@ -217,7 +236,7 @@ impl Apt {
 }
 
 /// Runs a host program, gives its standard output, and puts the end of its standard error into the error.
-pub(super) fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()
