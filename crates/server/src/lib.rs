@@ -15,12 +15,14 @@
 //! | `pki` | the authority, the server's certificate, the certificates of agents |
 //! | `jobs` | the state machine of a job, the queue, limits, restart |
 //! | `session` | connections of agents, remote disks, the spool, proofs |
+//! | `web` | the web page: jobs and tokens for browsers, JSON for programs |
 //! | `machine` | an agent's inventory as a [`types::Machine`] |
 
 mod config;
 mod machine;
 mod model;
 pub mod session;
+pub mod web;
 
 pub use config::{ParseOptions, ServerConfig};
 pub use machine::machine;
