@@ -19,6 +19,7 @@
 //! | `run` | listeners, start and end |
 //! | `jobs` | the state machine of a job, the queue, limits, restart |
 //! | `session` | connections of agents, remote disks, the spool, proofs |
+//! | `web` | the web page: jobs and tokens for browsers, JSON for programs |
 //! | `machine` | an agent's inventory as a [`types::Machine`] |
 
 pub mod admin;
@@ -34,6 +35,7 @@ pub mod session;
 mod state;
 mod store;
 mod tokens;
+pub mod web;
 
 pub use config::{ParseOptions, ServerConfig};
 pub use error::{Error, Result};
