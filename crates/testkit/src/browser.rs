@@ -78,7 +78,9 @@ impl Browser {
         args.push(format!("--user-data-dir={}", profile.path().display()));
         args.push(format!("--window-size={},{}", window.width, window.height));
         let options = json!({"args": args});
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
+        // The page's certificate is the server's own.
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": options, "acceptInsecureCerts": true}}});
         let made = call(driver, "POST", "/session", Some(&wanted))?;
         let session = made["sessionId"].as_str().context("no session")?.to_owned();
         let browser = Self {
@@ -121,14 +123,16 @@ impl Browser {
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until the page shows one of `texts`; returns which. With `reload`, it is loaded anew each time, as one
+    /// Waits until the page shows one of `texts`, in upper or lower case; returns which. With `reload`, it is loaded anew each time, as one
     /// without scripts needs it.
     pub fn wait_text(&self, texts: &[&str], reload: bool, timeout: Duration) -> Result<usize> {
         let deadline = Instant::now() + timeout;
         loop {
             // A page that is just replacing itself has no text for a moment.
             let shown = self.text().unwrap_or_default();
-            if let Some(found) = texts.iter().position(|text| shown.contains(text)) {
+            let lower = shown.to_lowercase();
+            let is_shown = |text: &&str| lower.contains(&text.to_lowercase());
+            if let Some(found) = texts.iter().position(is_shown) {
                 return Ok(found);
             }
             if Instant::now() >= deadline {

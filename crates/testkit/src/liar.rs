@@ -274,11 +274,7 @@ impl Liar {
                     tokio::spawn(async move { flood_log(&sender).await });
                 }
                 for _ in 0..welcome.data_streams.clamp(1, 8) {
-                    let data = self.data_stream(counted.clone()).await;
-                    // A refused data stream is what several lies aim at.
-                    if let Err(error) = data {
-                        return Err(error);
-                    }
+                    self.data_stream(counted.clone()).await?;
                 }
             }
             Some(server_message::Message::Extents(asked)) => {
@@ -513,6 +509,14 @@ pub fn plain_text(address: SocketAddr) -> Result<Vec<u8>> {
         }
     }
     Ok(back)
+}
+
+impl Outcome {
+    /// How it was refused, for people.
+    pub fn refusal(&self) -> Option<String> {
+        let refused = self.refused.as_ref()?;
+        Some(format!("{:?}: {}", refused.code(), refused.message()))
+    }
 }
 
 /// The status that an agent's error carries, if it is one of gRPC's.
