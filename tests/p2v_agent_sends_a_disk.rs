@@ -9,7 +9,7 @@ use testkit::guest::{Sample, sample};
 use testkit::net::ChaosProxy;
 use testkit::server::{ConverterServer, TokenWish};
 use v2v_tests::assert_image_clean;
-use v2v_tests::p2v::{JOB, SOON, assert_proved, domain, folder, image, progress, used_bytes};
+use v2v_tests::p2v::{JOB, SOON, assert_proved, domain, folder, image, note, progress, used_bytes};
 
 #[test]
 fn an_approved_machine_becomes_a_guest_and_free_space_does_not_travel() -> Result<()> {
@@ -57,15 +57,15 @@ fn an_approved_machine_becomes_a_guest_and_free_space_does_not_travel() -> Resul
 
     let used = used_bytes(&guest.raw)?;
     let wire = proxy.traffic();
-    eprintln!(
-        "p2v: disk {} MiB, used {} MiB, to the server {} MiB, back {} KiB, {} received, first byte after {} ms",
+    note(&format!(
+        "disk {} MiB, used {} MiB, to the server {} MiB, back {} KiB, {} received, first byte after {} ms",
         guest.virtual_size >> 20,
         used >> 20,
         wire.to_server >> 20,
         wire.to_agent >> 10,
         progress(&done, "received_bytes")?,
         progress(&done, "first_byte_ms")?
-    );
+    ));
     ensure!(
         wire.total() < used / 10 * 11,
         "{} bytes crossed the network, {used} are used",

@@ -8,7 +8,7 @@ use testkit::guest::{Sample, sample};
 use testkit::physical::{Medium, PhysicalMachine, RunningMachine, Storage};
 use testkit::terminal::Terminal;
 use v2v_tests::assert_image_clean;
-use v2v_tests::p2v::{ISO_BOOT, IsoRig, JOB, SOON, assert_proved, image};
+use v2v_tests::p2v::{ISO_BOOT, IsoRig, JOB, SOON, assert_proved, image, note};
 
 /// Function keys as Esc and a digit, which every serial console has.
 const SERVER: &str = "\u{1b}2";
@@ -58,10 +58,10 @@ fn somebody_at_the_serial_console_sends_the_machine() -> Result<()> {
     };
     hand.sees("v2v p2v-agent", ISO_BOOT)?;
     hand.sees("set-up", SOON)?;
-    eprintln!(
-        "p2v: set-up on the serial console after {:.1} s",
+    note(&format!(
+        "set-up on the serial console after {:.1} s",
         hand.machine.console.elapsed().as_secs_f64()
-    );
+    ));
 
     hand.types(SERVER)?;
     hand.sees("Server or join", SOON)?;

@@ -9,7 +9,7 @@ use testkit::agent::{Agent, AgentSetup};
 use testkit::guest::{Sample, sample};
 use testkit::server::{ConverterServer, TokenWish};
 use v2v_tests::assert_image_clean;
-use v2v_tests::p2v::{JOB, assert_proved, folder, image, progress};
+use v2v_tests::p2v::{JOB, assert_proved, folder, image, note, progress};
 
 const MACHINES: u8 = 4;
 /// Jobs that may run at the same time.
@@ -78,11 +78,11 @@ fn four_machines_arrive_within_the_limits() -> Result<()> {
         thread::sleep(Duration::from_millis(200));
     };
     let peak = server.rss_peak()?;
-    eprintln!(
-        "p2v: four jobs in {:.0} s, at most {most} at once, {} MiB of memory, rates {rates:?}",
+    note(&format!(
+        "four jobs in {:.0} s, at most {most} at once, {} MiB of memory, rates {rates:?}",
         begun.elapsed().as_secs_f64(),
         peak >> 20
-    );
+    ));
     ensure!(most == LIMIT, "{most} jobs ran at once, expected {LIMIT}");
     ensure!(peak < MEMORY, "{peak} bytes of memory were used");
     for (id, rate) in rates {

@@ -9,7 +9,7 @@ use testkit::guest::{Sample, SampleGuest, sample};
 use testkit::physical::{Firmware, MAC, Medium, PhysicalMachine, Storage};
 use v2v_tests::mac_of;
 use v2v_tests::p2v::{
-    IsoRig, SOON, assert_proved, boots_on_virtio, domain, image, progress, used_bytes,
+    IsoRig, SOON, assert_proved, boots_on_virtio, domain, image, note, progress, used_bytes,
 };
 
 struct Case {
@@ -90,9 +90,9 @@ impl Case {
         };
         let took = milliseconds("created_unix_ms", "ended_unix_ms").max(1);
         let received = progress(done, "received_bytes")?;
-        eprintln!(
-            "p2v: {} ({:?}, {:?}): agent after {:.1} s, first byte {} ms later, job {:.1} s, {} MiB received \
-             ({:.1} MiB/s over the whole job), {} MiB crossed, {} MiB used, disk {} MiB",
+        note(&format!(
+            "{} ({:?}, {:?}): agent after {:.1} s, first byte {} ms later, job {:.1} s, {} MiB received \
+             ({} KiB/s over the whole job), {} MiB crossed, {} MiB used, disk {} MiB",
             self.name,
             self.firmware,
             self.storage,
@@ -100,12 +100,11 @@ impl Case {
             progress(done, "first_byte_ms")?,
             Duration::from_millis(took).as_secs_f64(),
             received >> 20,
-            Duration::from_secs(received >> 10).as_secs_f64() / 1024.0 * 1000.0
-                / Duration::from_secs(took).as_secs_f64(),
+            (received >> 10) * 1000 / took,
             wire >> 20,
             used >> 20,
             guest.virtual_size >> 20
-        );
+        ));
         ensure!(
             wire < used / 10 * 11,
             "{wire} bytes crossed the network, {used} are used"

@@ -9,7 +9,7 @@ use testkit::cmd;
 use testkit::guest::{Sample, sample};
 use testkit::net::ChaosProxy;
 use testkit::server::{ConverterServer, TokenWish};
-use v2v_tests::p2v::{JOB, SOON, assert_proved, file_blocks, folder, image, progress};
+use v2v_tests::p2v::{JOB, SOON, assert_proved, file_blocks, folder, image, note, progress};
 
 /// Where the root file system of the BIOS sample begins.
 const ROOT: u64 = 1 << 20;
@@ -61,9 +61,9 @@ fn the_second_run_sends_the_changed_blocks() -> Result<()> {
         progress(&second, "received_bytes")?,
     );
     let same = progress(&second, "same_bytes")?;
-    eprintln!(
-        "p2v: {all} bytes received first, then {sent} and {same} the same; {crossed_first} and {crossed} crossed"
-    );
+    note(&format!(
+        "{all} bytes received first, then {sent} and {same} the same; {crossed_first} and {crossed} crossed"
+    ));
     // The block of 64 KiB around the change; swap and journal are as they were.
     ensure!(sent > 0 && sent <= 4 << 20, "{sent} bytes were sent again");
     ensure!(same > all / 2, "{same} bytes were found the same");

@@ -9,7 +9,7 @@ use testkit::guest::{Sample, sample};
 use testkit::liar::{self, Lie};
 use testkit::server::{ConverterServer, TokenWish};
 use v2v_tests::assert_image_clean;
-use v2v_tests::p2v::{JOB, SOON, assert_proved, folder, image};
+use v2v_tests::p2v::{JOB, SOON, assert_proved, folder, image, note};
 
 /// Until an agent that is not let in gives up.
 const REFUSAL: Duration = Duration::from_secs(60);
@@ -133,15 +133,15 @@ fn liars_are_caught_while_another_job_runs() -> Result<()> {
         };
         let outcome =
             liar::lie(&many, machine, lie, patience).with_context(|| format!("{lie:?}"))?;
-        eprintln!(
-            "p2v: {lie:?}: job {:?}, {:?}, {:?}",
+        note(&format!(
+            "{lie:?}: job {:?}, {:?}, {:?}",
             outcome.job,
             outcome.refusal(),
             outcome
                 .status
                 .as_ref()
                 .map(|status| (status.state, &status.error))
-        );
+        ));
         if let Some(job) = outcome.job {
             caught.push((lie, job));
         }
