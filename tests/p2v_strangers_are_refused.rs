@@ -1,6 +1,8 @@
 //! Who is not invited is refused and logged, who lies is caught, and neither harms the server or anybody's job.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +16,9 @@ use v2v_tests::p2v::{JOB, SOON, assert_proved, folder, image, note};
 /// Until an agent that is not let in gives up.
 const REFUSAL: Duration = Duration::from_secs(60);
 /// How long a lie may go on: the server notices at the first answer.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Liars at the same time: with the honest machine as many as there are places.
+const LIARS: usize = 3;
 
 fn small_disk(dir: &tempfile::TempDir) -> Result<std::path::PathBuf> {
     let disk = dir.path().join("small.raw");
@@ -54,7 +58,7 @@ fn a_token_is_good_for_one_machine_for_its_time_at_its_server() -> Result<()> {
         ttl: Some("1s"),
         ..TokenWish::default()
     })?;
-    std::thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(1500));
     let said = refused(&short, &dir, 2)?;
     ensure!(said.contains("expired"), "{said}");
 
@@ -98,7 +102,6 @@ fn liars_are_caught_while_another_job_runs() -> Result<()> {
     let dir = folder()?;
     let mut server = ConverterServer::start(dir.path(), &["--jobs", "4"])?;
     let join = server.join_by(&server.address().to_string())?;
-    // Slow enough that it is under way all the time.
     let mut honest = AgentSetup::new(&join, &guest.raw)
         .name("honest")
         .machine(200)
@@ -124,49 +127,22 @@ fn liars_are_caught_while_another_job_runs() -> Result<()> {
         auto_approve: true,
         ..TokenWish::default()
     })?;
-    let mut caught = Vec::new();
-    for (machine, lie) in (1u8..).zip(Lie::ALL) {
-        // One that is silent, or merely noisy, is cut off by somebody's patience, not by the first answer.
-        let patience = match lie {
-            Lie::Silent | Lie::LogFlood => Duration::from_secs(8),
-            _ => PATIENCE,
-        };
-        let outcome =
-            liar::lie(&many, machine, lie, patience).with_context(|| format!("{lie:?}"))?;
-        note(&format!(
-            "{lie:?}: job {:?}, {:?}, {:?}",
-            outcome.job,
-            outcome.refusal(),
-            outcome
-                .status
-                .as_ref()
-                .map(|status| (status.state, &status.error))
-        ));
-        if let Some(job) = outcome.job {
-            caught.push((lie, job));
-        }
-        ensure!(
-            server.is_alive()?,
-            "{lie:?} ended the server: {}",
-            server.said()
-        );
+    let next = AtomicUsize::new(0);
+    let errors: Vec<anyhow::Error> = thread::scope(|scope| {
+        let liars: Vec<_> = (0..LIARS)
+            .map(|_| scope.spawn(|| lies(&server, &many, &next)))
+            .collect();
+        let ends = liars.into_iter().map(|liar| liar.join());
+        ends.filter_map(|end| end.ok()?.err()).collect()
+    });
+    ensure!(server.is_alive()?, "the server ended: {}", server.said());
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error);
     }
-    for (lie, id) in caught {
-        let detail = server.job(id)?;
-        let state = detail["job"]["state"].as_str().unwrap_or_default();
-        ensure!(
-            !state.starts_with("done"),
-            "{lie:?} became a guest: {detail}"
-        );
-        if ["failed", "cancelled"].contains(&state) {
-            let log = server.logs(id)?;
-            ensure!(!log.trim().is_empty(), "{lie:?} was not logged");
-            ensure!(!log.contains('\u{1b}'), "{lie:?}: an escape is in the log");
-        } else {
-            // It waits for an agent that may come back honest.
-            server.cancel(id)?;
-        }
-    }
+    ensure!(
+        next.load(Ordering::Relaxed) >= Lie::ALL.len(),
+        "not all lied"
+    );
 
     honest.wait_done(JOB)?;
     let done = server.wait_state(honest_id, &["done"], SOON)?;
@@ -177,4 +153,47 @@ fn liars_are_caught_while_another_job_runs() -> Result<()> {
     let peak = server.rss_peak()?;
     ensure!(peak < 256 << 20, "{peak} bytes of memory were used");
     server.stop()
+}
+
+/// Tells one lie after the other until all are told.
+fn lies(server: &ConverterServer, join: &str, next: &AtomicUsize) -> Result<()> {
+    while let Some(lie) = Lie::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+        is_caught(server, join, *lie).with_context(|| format!("{lie:?}"))?;
+    }
+    Ok(())
+}
+
+fn is_caught(server: &ConverterServer, join: &str, lie: Lie) -> Result<()> {
+    // One that is silent, or merely noisy, is cut off by somebody's patience, not by the first answer.
+    let patience = match lie {
+        Lie::Silent | Lie::LogFlood => Duration::from_secs(8),
+        _ => PATIENCE,
+    };
+    let outcome = liar::lie(join, lie as u8 + 1, lie, patience)?;
+    let status = outcome.status.as_ref();
+    note(&format!(
+        "{lie:?}: job {:?}, {:?}, {:?}",
+        outcome.job,
+        outcome.refusal(),
+        status.map(|status| (status.state, &status.error))
+    ));
+    let Some(id) = outcome.job else {
+        ensure!(
+            outcome.refused.is_some(),
+            "no job, and not refused: {outcome:?}"
+        );
+        return Ok(());
+    };
+    let detail = server.job(id)?;
+    let state = detail["job"]["state"].as_str().unwrap_or_default();
+    ensure!(!state.starts_with("done"), "it became a guest: {detail}");
+    let log = server.logs(id)?;
+    ensure!(!log.trim().is_empty(), "nothing was logged");
+    ensure!(!log.contains('\u{1b}'), "an escape is in the log: {log:?}");
+    if !["failed", "cancelled"].contains(&state) {
+        // It waits for an agent that may come back honest; its place is needed.
+        server.cancel(id)?;
+        server.wait_state(id, &["cancelled"], SOON)?;
+    }
+    Ok(())
 }

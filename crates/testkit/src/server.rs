@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -142,10 +142,10 @@ impl ConverterServer {
 
     /// Runs `v2v token …` or `v2v jobs …`, which must succeed.
     pub fn admin<S: AsRef<OsStr>>(&self, what: &str, args: &[S]) -> Result<String> {
-        let mut command = cmd::command("nice", ["-n", "0"]);
-        command.arg(v2v()?).arg(what).args(args.iter().take(1));
+        let mut command = Command::new(v2v()?);
+        command.arg(what).args(args.iter().take(1));
         command.arg("--state").arg(&self.state);
-        command.args(args.iter().skip(1));
+        command.args(args.iter().skip(1)).stdin(Stdio::null());
         cmd::output(&mut command)
     }
 
