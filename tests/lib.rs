@@ -1,5 +1,7 @@
 //! What the scenarios share: running v2v as a user does, and looking at what it left.
 
+pub mod p2v;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

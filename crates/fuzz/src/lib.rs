@@ -8,6 +8,7 @@
 
 mod disk;
 pub mod paged;
+mod protocol;
 
 use image::formats::Format;
 
@@ -36,6 +37,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("zip", zip),
     ("vmx", vmx),
     ("libvirtxml", libvirtxml),
+    ("join", join),
+    ("chunk", chunk),
+    ("inventory", inventory),
 ];
 
 /// A VMDK in one file.
@@ -138,6 +142,21 @@ pub fn libvirtxml(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = source::parse_domain_xml(text);
     }
+}
+
+/// A join string, and what is typed in its stead: a code, a fingerprint.
+pub fn join(data: &[u8]) {
+    protocol::join(data);
+}
+
+/// An agent's answer to a read; the request is the first message.
+pub fn chunk(data: &[u8]) {
+    protocol::chunk(data);
+}
+
+/// What an agent says of its machine.
+pub fn inventory(data: &[u8]) {
+    protocol::inventory(data);
 }
 
 #[cfg(test)]

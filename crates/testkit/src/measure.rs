@@ -93,7 +93,7 @@ fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> 
 }
 
 /// The line `VmHWM:   1234 kB`.
-fn high_water_mark(status: &str) -> Option<u64> {
+pub(crate) fn high_water_mark(status: &str) -> Option<u64> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -32,7 +32,31 @@ pub fn cache_dir() -> PathBuf {
 
 /// The `v2v` program: `$V2V_BIN`, else the one built beside the running test or xtask.
 pub fn v2v() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("V2V_BIN") {
+    program("v2v", "V2V_BIN", "v2v")
+}
+
+/// The `p2v-agent` program: `$P2V_AGENT_BIN`, else the one built beside the running test or xtask.
+pub fn p2v_agent() -> Result<PathBuf> {
+    program("p2v-agent", "P2V_AGENT_BIN", "agent")
+}
+
+/// The ISO that machines boot: `$P2V_ISO`, else `iso/p2v.iso` in the target directory.
+pub fn p2v_iso() -> Result<PathBuf> {
+    let path = match env::var_os("P2V_ISO") {
+        Some(path) => PathBuf::from(path),
+        None => target_dir().join("iso/p2v.iso"),
+    };
+    if !path.is_file() {
+        bail!(
+            "no {}: run `cargo xtask iso` first, or set P2V_ISO",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn program(name: &str, variable: &str, package: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(variable) {
         return Ok(PathBuf::from(path));
     }
     let exe = env::current_exe().context("finding the running program")?;
@@ -41,11 +65,11 @@ pub fn v2v() -> Result<PathBuf> {
         .ancestors()
         .skip(1)
         .take(2)
-        .map(|dir| dir.join("v2v"))
+        .map(|dir| dir.join(name))
         .find(|path| path.is_file());
     found.with_context(|| {
         format!(
-            "no v2v beside {}: run `cargo build -p v2v` first, or set V2V_BIN",
+            "no {name} beside {}: run `cargo build -p {package}` first, or set {variable}",
             exe.display()
         )
     })

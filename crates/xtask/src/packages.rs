@@ -115,6 +115,8 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
+    ("chromium", Group::Test, "looks at the server's web page"),
+    ("chromium-driver", Group::Test, "drives it"),
 ];
 
 /// QEMU's packages, which must be of one version.

@@ -7,7 +7,7 @@ use testkit::guest::{Sample, sample};
 
 use crate::packages;
 
-/// Builds the samples named in `names` (`bios`, `uefi`, `lvm`; all if none is named) and prints where they are.
+/// Builds the samples named in `names` (`bios`, `uefi`, `lvm`, `md`; all if none is named) and prints where they are.
 pub(crate) fn run(names: &[String]) -> Result<()> {
     packages::ensure(packages::Group::Demo)?;
     let mut wanted = Vec::new();
@@ -17,7 +17,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
             .find(|sample| sample.name().strip_prefix("sample-") == Some(name))
         {
             Some(sample) => wanted.push(sample),
-            None => bail!("unknown sample guest {name:?}, expected bios, uefi or lvm"),
+            None => bail!("unknown sample guest {name:?}, expected bios, uefi, lvm or md"),
         }
     }
     build(if wanted.is_empty() {
@@ -39,7 +39,7 @@ fn build(wanted: &[Sample]) -> Result<()> {
         let guest = sample(*which)?;
         eprintln!(
             "{} ({:.1} s)",
-            guest.ova.display(),
+            guest.raw.display(),
             begin.elapsed().as_secs_f64()
         );
     }

@@ -16,6 +16,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
     let image = dist::appliance(Profile::Dev)?;
     run::build("v2v", "v2v", Profile::Dev)?;
+    run::build("agent", "p2v-agent", Profile::Dev)?;
     samples::build_all()?;
     let skips = testkit::skip_log();
     if skips.exists() {

@@ -41,6 +41,15 @@ pub enum Bus {
     Pvscsi,
 }
 
+/// A PCIe slot whose NIC is called ens192. Slots of PCIe ports have numbers of their own only where ACPI does not number
+/// them.
+pub(crate) const SLOT_192: [&str; 4] = [
+    "-global",
+    "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+    "-device",
+    "pcie-root-port,id=slot192,slot=192,chassis=1",
+];
+
 #[derive(Clone, Debug)]
 struct Net {
     ip: Ipv4Addr,
@@ -269,17 +278,7 @@ impl Net {
             .as_ref()
             .map_or(String::new(), |mac| format!(",mac={mac}"));
         if self.vmware {
-            // Slots of PCIe ports have numbers of their own only where ACPI does not number them.
-            args.extend(
-                [
-                    "-global",
-                    "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
-                ]
-                .map(str::to_owned),
-            );
-            args.extend(
-                ["-device", "pcie-root-port,id=slot192,slot=192,chassis=1"].map(str::to_owned),
-            );
+            args.extend(SLOT_192.map(str::to_owned));
             args.extend([
                 "-device".to_owned(),
                 format!("vmxnet3,netdev=n0,bus=slot192{mac}"),
@@ -312,7 +311,7 @@ fn ovmf() -> Result<(PathBuf, PathBuf)> {
 }
 
 /// A local TCP port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
     Ok(listener.local_addr().context("finding a free port")?.port())
 }

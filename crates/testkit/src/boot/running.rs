@@ -33,7 +33,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn spawn(mut cmd: Command, ssh_port: Option<u16>, scratch: TempDir) -> Result<Self> {
+    pub(crate) fn spawn(mut cmd: Command, ssh_port: Option<u16>, scratch: TempDir) -> Result<Self> {
         let mut child = cmd
             .spawn()
             .context("starting qemu-system-x86_64 (package qemu-system-x86)")?;
@@ -73,6 +73,27 @@ impl Running {
     pub fn transcript(&self) -> String {
         let bytes = self.console.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What the console showed after its first `from` bytes.
+    pub(crate) fn console_from(&self, from: usize) -> Vec<u8> {
+        let bytes = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Waits until the machine has powered itself off; returns the time since its start.
+    pub fn wait_off(&mut self, timeout: Duration) -> Result<Duration> {
+        let deadline = Instant::now() + timeout;
+        while self.child.try_wait().context("looking at QEMU")?.is_none() {
+            if Instant::now() >= deadline {
+                bail!(
+                    "the machine is not off after {timeout:?}; its console:\n{}",
+                    self.last_lines()
+                );
+            }
+            thread::sleep(POLL);
+        }
+        Ok(self.elapsed())
     }
 
     /// Waits until `text` stands on the console; returns the time since the start of the machine.

@@ -22,12 +22,17 @@ const ESP_UUID: &str = "5A3D-1F0E";
 /// Stands for `uname -r`, which is known only when the tree exists.
 const KERNEL: &str = "@KERNEL@";
 
+/// UUID of the array, as GRUB and mdadm write it.
+pub(super) const MD_UUID: &str = "5a3d1f04aaaa40008000000000000004";
+
 /// The modules that the initramfs gets: those of VMware's controllers and of SATA, none of virtio.
 const INITRAMFS_MODULES: &str =
     "ata_piix\nahci\nsd_mod\nsr_mod\nmptspi\nmptsas\nvmw_pvscsi\next4\n";
 
 /// Modules of GRUB's core image: what finds the prefix; the rest is loaded from there.
 pub(super) const BIOS_GRUB_MODULES: &str = "biosdisk part_msdos ext2";
+/// The same where the prefix is on an array.
+pub(super) const MD_GRUB_MODULES: &str = "biosdisk part_msdos diskfilter mdraid1x ext2";
 /// The same for UEFI: Debian's image carries its modules, since the ESP has none.
 pub(super) const EFI_GRUB_MODULES: &str = "part_gpt part_msdos fat ext2 search search_fs_uuid configfile normal linux echo \
      test all_video gfxterm serial terminal minicmd ls cat boot chain reboot halt loadenv gzio";
@@ -46,6 +51,7 @@ impl Recipe {
             Sample::Bios => ("/dev/sda1", "/dev/sda5"),
             Sample::Uefi => ("/dev/sda2", "/dev/sda3"),
             Sample::Lvm => ("/dev/mapper/vg0-root", "/dev/mapper/vg0-swap"),
+            Sample::Md => ("/dev/md0", "/dev/sda5"),
         };
         Self {
             which,
@@ -60,6 +66,24 @@ impl Recipe {
             Sample::Bios => "(hd0,msdos1)/boot/grub",
             Sample::Uefi => "/EFI/debian",
             Sample::Lvm => "(hd0,msdos1)/grub",
+            Sample::Md => "(mduuid/5a3d1f04aaaa40008000000000000004)/boot/grub",
+        }
+    }
+
+    /// Format and modules of GRUB's core image.
+    pub(super) fn grub_image(&self) -> (&'static str, &'static str) {
+        match self.which {
+            Sample::Uefi => ("x86_64-efi", EFI_GRUB_MODULES),
+            Sample::Bios | Sample::Lvm => ("i386-pc", BIOS_GRUB_MODULES),
+            Sample::Md => ("i386-pc", MD_GRUB_MODULES),
+        }
+    }
+
+    /// What is installed over the shared tree.
+    pub(super) fn packages(&self) -> &'static str {
+        match self.which {
+            Sample::Md => "mdadm",
+            Sample::Bios | Sample::Uefi | Sample::Lvm => "",
         }
     }
 
@@ -105,7 +129,12 @@ impl Recipe {
             (
                 "etc/initramfs-tools/modules",
                 format!(
-                    "# The drivers of the machine that this was installed on.\n{INITRAMFS_MODULES}"
+                    "# The drivers of the machine that this was installed on.\n{INITRAMFS_MODULES}{}",
+                    if self.which == Sample::Md {
+                        "md_mod\nraid1\n"
+                    } else {
+                        ""
+                    }
                 ),
             ),
             (
@@ -119,6 +148,9 @@ impl Recipe {
         if self.which != Sample::Uefi {
             files.push(("boot/grub/device.map", "(hd0)\t/dev/sda\n".to_owned()));
         }
+        if self.which == Sample::Md {
+            files.push(("etc/mdadm/mdadm.conf", mdadm_conf()));
+        }
         files
     }
 
@@ -126,7 +158,7 @@ impl Recipe {
         let mut text = "# <file system> <mount point> <type> <options> <dump> <pass>\n".to_owned();
         text += &format!("{} / ext4 errors=remount-ro 0 1\n", self.root_device);
         match self.which {
-            Sample::Bios => {}
+            Sample::Bios | Sample::Md => {}
             Sample::Uefi => text += &format!("UUID={ESP_UUID} /boot/efi vfat umask=0077 0 1\n"),
             Sample::Lvm => text += "/dev/sda1 /boot ext4 defaults 0 2\n",
         }
@@ -157,6 +189,12 @@ impl Recipe {
         let entry = |title: &str, id: &str, extra: &str| {
             let (dir, fs_uuid, device, part_module) = match self.which {
                 Sample::Bios => ("/boot", ROOT_UUID, "hd0,msdos1", "part_msdos"),
+                Sample::Md => (
+                    "/boot",
+                    ROOT_UUID,
+                    "mduuid/5a3d1f04aaaa40008000000000000004",
+                    "part_msdos\n\tinsmod diskfilter\n\tinsmod mdraid1x",
+                ),
                 Sample::Uefi => ("/boot", ROOT_UUID, "hd0,gpt2", "part_gpt"),
                 Sample::Lvm => ("", BOOT_UUID, "hd0,msdos1", "part_msdos"),
             };
@@ -194,6 +232,18 @@ impl Recipe {
              'gnulinux-advanced-menu' {{\n{again}{recovery}}}\n### END /etc/grub.d/10_linux ###\n"
         )
     }
+}
+
+/// As Debian's mkconf writes it.
+fn mdadm_conf() -> String {
+    let words: Vec<&str> = [0, 8, 16, 24]
+        .iter()
+        .map(|&at| &MD_UUID[at..at + 8])
+        .collect();
+    format!(
+        "HOMEHOST <system>\nMAILADDR root\n\nARRAY /dev/md/0 metadata=1.2 UUID={} name=sample-md:0\n",
+        words.join(":")
+    )
 }
 
 fn interfaces() -> String {

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Sample;
 use super::config::{self, Recipe};
 use super::layout::{DISK_SECTORS, Layout, SECTOR, Span};
 use super::lvm;
+use super::md;
 use super::root::Root;
 use crate::cmd;
 
@@ -27,13 +27,16 @@ const NOP: u8 = 0x90;
 /// The gap before the first partition, less the boot sector.
 const CORE_MAX: u64 = 2047 * SECTOR;
 
+/// The other half of a mirror, beside `disk.raw`.
+pub(super) const MIRROR_NAME: &str = "mirror.raw";
+
 /// Features are spelled out because a newer host's mke2fs turns on some that GRUB 2.06 cannot read.
 const EXT4_FEATURES: &str = "^metadata_csum_seed,^orphan_file";
 
-/// Runs as `sh -e -c SCRIPT sh WORK ROOT KERNEL GRUB_FORMAT GRUB_PREFIX GRUB_MODULES BOOT_EXTRA MKFS...`:
+/// Runs as `sh -e -c SCRIPT sh WORK ROOT KERNEL GRUB_FORMAT GRUB_PREFIX GRUB_MODULES DISK PACKAGES`:
 /// makes WORK/tree, then runs the mke2fs commands that the caller appended.
 const TREE_SCRIPT: &str = r#"
-work=$1 root=$2 kernel=$3 format=$4 prefix=$5 modules=$6
+work=$1 root=$2 kernel=$3 format=$4 prefix=$5 modules=$6 packages=$8
 tree=$work/tree
 mkdir -p "$tree" "$work/overlay"
 if ! mount -t overlay overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/overlay" "$tree"; then
@@ -46,6 +49,15 @@ ln -sf "boot/initrd.img-$kernel" "$tree/initrd.img"
 rm -f "$tree"/etc/ssh/ssh_host_*.old "$tree/vmlinuz.old"
 cp -r "$tree/usr/lib/grub/$format" "$tree/boot/grub/"
 mount -t proc proc "$tree/proc"
+if [ -n "$packages" ]; then
+    # From the archive that the tree was made from.
+    mount --bind /etc/resolv.conf "$tree/etc/resolv.conf"
+    export DEBIAN_FRONTEND=noninteractive INITRD=No
+    chroot "$tree" apt-get -q update
+    chroot "$tree" apt-get -q install -y --no-install-recommends $packages
+    umount "$tree/etc/resolv.conf"
+    rm -rf "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin "$tree"/var/cache/apt/archives/*.deb
+fi
 chroot "$tree" update-initramfs -c -k "$kernel"
 chroot "$tree" grub-mkimage -O "$format" -p "$prefix" -o /core.img $modules
 umount "$tree/proc"
@@ -58,6 +70,8 @@ if [ "$format" = i386-pc ]; then cp "$work/core.img" "$work/boot.img" "$tree/boo
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) raw: PathBuf,
+    /// The other half of a mirror.
+    pub(super) mirror: Option<PathBuf>,
 }
 
 /// Builds `disk.raw` in `dir`, using `dir/work` for everything else.
@@ -88,7 +102,50 @@ pub(super) fn build(recipe: &Recipe, root: &Root, dir: &Path) -> Result<Disk> {
         None => write_bios_loader(&disk, &work)?,
     }
     disk.sync_all().context("syncing disk.raw")?;
-    Ok(Disk { raw })
+    let mirror = match layout.md {
+        Some(member) => Some(mirror(&disk, member, &layout, &work, dir)?),
+        None => None,
+    };
+    Ok(Disk { raw, mirror })
+}
+
+/// Makes the first disk one half of a mirror, and writes the other half.
+fn mirror(disk: &File, member: Span, layout: &Layout, work: &Path, dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(MIRROR_NAME);
+    let mirror = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .context("creating the mirror")?;
+    mirror
+        .set_len(DISK_SECTORS * SECTOR)
+        .context("sizing the mirror")?;
+    cmd::output_with_input(
+        cmd::command("sfdisk", ["--quiet", "--no-reread", "--no-tell-kernel"]).arg(&path),
+        &layout.mirror_script(),
+    )?;
+    write_bios_loader(&mirror, work)?;
+    let mut block = vec![0; 1 << 20];
+    let mut offset = layout.root.offset();
+    let end = offset + layout.root.len();
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let part = block.get_mut(..len.min(1 << 20)).unwrap_or_default();
+        disk.read_exact_at(part, offset)
+            .context("reading disk.raw")?;
+        if part.iter().any(|byte| *byte != 0) {
+            mirror
+                .write_all_at(part, offset)
+                .context("writing the mirror")?;
+        }
+        offset += part.len() as u64;
+    }
+    for (half, file) in [(0, disk), (1, &mirror)] {
+        md::write_member(file, member, half)?;
+        file.sync_all().context("syncing a half of the mirror")?;
+    }
+    Ok(path)
 }
 
 /// The variant's own files, as the upper layer of the overlay.
@@ -111,10 +168,7 @@ fn make_trees(
     work: &Path,
     raw: &Path,
 ) -> Result<()> {
-    let (format, modules) = match recipe.which {
-        Sample::Uefi => ("x86_64-efi", config::EFI_GRUB_MODULES),
-        Sample::Bios | Sample::Lvm => ("i386-pc", config::BIOS_GRUB_MODULES),
-    };
+    let (format, modules) = recipe.grub_image();
     let mut script = TREE_SCRIPT.to_owned();
     if let Some(boot) = layout.boot {
         script += &mke2fs(boot, config::BOOT_UUID, "$tree/boot");
@@ -138,6 +192,7 @@ fn make_trees(
         .arg(&root.dir)
         .args([&root.kernel, format, recipe.grub_prefix(), modules]);
     cmd.arg(raw)
+        .arg(recipe.packages())
         .env("SOURCE_DATE_EPOCH", config::EPOCH)
         .env("E2FSPROGS_FAKE_TIME", config::EPOCH);
     cmd.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -2,6 +2,7 @@
 
 use super::Sample;
 use super::lvm::{EXTENT_SECTORS, PE_START_SECTORS};
+use super::md::DATA_SECTORS as MD_DATA_SECTORS;
 
 /// Bytes of a sector.
 pub(super) const SECTOR: u64 = 512;
@@ -49,6 +50,8 @@ pub(super) struct Layout {
     pub(super) esp: Option<Span>,
     pub(super) boot: Option<Span>,
     pub(super) lvm: Option<LvmSpan>,
+    /// The partition that is a member of the mirror; the root lies in its data.
+    pub(super) md: Option<Span>,
     table: Vec<(u32, Span, &'static str)>,
     label: &'static str,
 }
@@ -59,6 +62,7 @@ impl Layout {
             Sample::Bios => Self::bios(),
             Sample::Uefi => Self::uefi(),
             Sample::Lvm => Self::with_lvm(),
+            Sample::Md => Self::with_md(),
         }
     }
 
@@ -77,6 +81,7 @@ impl Layout {
             esp: None,
             boot: None,
             lvm: None,
+            md: None,
             table,
             label: "label: dos\nlabel-id: 0x5a3d1f01\n",
         }
@@ -112,6 +117,7 @@ impl Layout {
             esp: Some(esp),
             boot: None,
             lvm: None,
+            md: None,
             table,
             label,
         }
@@ -134,9 +140,41 @@ impl Layout {
                 root_extents,
                 swap_extents,
             }),
+            md: None,
             table: vec![(1, boot, "type=83, bootable"), (2, pv, "type=8e")],
             label: "label: dos\nlabel-id: 0x5a3d1f03\n",
         }
+    }
+
+    /// As the BIOS sample, but the first partition is a member of an array.
+    fn with_md() -> Self {
+        let bios = Self::bios();
+        let member = Span::mib(1, 5630);
+        Self {
+            root: Span {
+                start_sector: member.start_sector + MD_DATA_SECTORS,
+                sectors: member.sectors - MD_DATA_SECTORS,
+            },
+            md: Some(member),
+            table: bios
+                .table
+                .into_iter()
+                .map(|(number, span, rest)| match number {
+                    1 => (number, span, "type=fd, bootable"),
+                    _ => (number, span, rest),
+                })
+                .collect(),
+            label: "label: dos\nlabel-id: 0x5a3d1f04\n",
+            ..bios
+        }
+    }
+
+    /// Input of sfdisk(8) for the other half of the mirror, which has no swap.
+    pub(super) fn mirror_script(&self) -> String {
+        let mut other = self.clone();
+        other.label = "label: dos\nlabel-id: 0x5a3d1f05\n";
+        other.table.retain(|(number, ..)| *number == 1);
+        other.sfdisk_script()
     }
 
     /// Input of sfdisk(8).

@@ -14,6 +14,7 @@ mod config;
 mod disk;
 mod layout;
 mod lvm;
+mod md;
 mod ova;
 mod root;
 
@@ -39,11 +40,14 @@ pub enum Sample {
     Uefi,
     /// MBR, BIOS GRUB, `/boot` on sda1, `vg0` with `root` and `swap` on sda2.
     Lvm,
+    /// MBR, BIOS GRUB, ext4 root on the mirror md0 of two disks, swap on sda5. No hypervisor exports such a machine:
+    /// it has no VMDK and no OVA.
+    Md,
 }
 
 impl Sample {
     /// Every sample guest.
-    pub const ALL: [Self; 3] = [Self::Bios, Self::Uefi, Self::Lvm];
+    pub const ALL: [Self; 4] = [Self::Bios, Self::Uefi, Self::Lvm, Self::Md];
 
     /// Name of the machine in its OVF, and of the OVA file.
     pub fn name(self) -> &'static str {
@@ -51,13 +55,14 @@ impl Sample {
             Self::Bios => "sample-bios",
             Self::Uefi => "sample-uefi",
             Self::Lvm => "sample-lvm",
+            Self::Md => "sample-md",
         }
     }
 
     /// MAC address in the OVF. VMware's exports mostly have none, so one sample has none.
     fn mac(self) -> Option<&'static str> {
         match self {
-            Self::Bios => None,
+            Self::Bios | Self::Md => None,
             Self::Uefi => Some("00:50:56:9a:2c:02"),
             Self::Lvm => Some("00:50:56:9a:2c:03"),
         }
@@ -71,6 +76,8 @@ pub struct SampleGuest {
     pub name: &'static str,
     /// The disk as a sparse raw file.
     pub raw: PathBuf,
+    /// The other half of [`Sample::Md`], raw.
+    pub mirror: Option<PathBuf>,
     /// The disk as a streamOptimized VMDK.
     pub vmdk: PathBuf,
     /// `.ovf` first, then `.mf` (SHA256), then the VMDK.
@@ -114,7 +121,9 @@ pub fn sample(which: Sample) -> Result<SampleGuest> {
         fresh_dir(&partial)?;
         let disk = disk::build(&recipe, &root, &partial)
             .with_context(|| format!("building {}", which.name()))?;
-        ova::build(which, &disk, &partial)?;
+        if disk.mirror.is_none() {
+            ova::build(which, &disk, &partial)?;
+        }
         fs::write(partial.join("kernel"), &root.kernel)?;
         fs::remove_dir_all(partial.join("work")).context("removing the work directory")?;
         File::open(&partial)?.sync_all()?;
@@ -125,6 +134,7 @@ pub fn sample(which: Sample) -> Result<SampleGuest> {
     Ok(SampleGuest {
         name: which.name(),
         raw: dir.join("disk.raw"),
+        mirror: (which == Sample::Md).then(|| dir.join(disk::MIRROR_NAME)),
         vmdk: dir.join(ova::vmdk_name(which)),
         ova: dir.join(format!("{}.ova", which.name())),
         virtual_size: layout::DISK_SECTORS * layout::SECTOR,
