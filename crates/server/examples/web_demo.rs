@@ -165,7 +165,7 @@ fn job(
         name: disk.to_owned(),
         model: model.to_owned(),
         virtual_size: gib * GIB / 2 * part,
-        done_bytes: if started { total / 100 * share / 2 } else { 0 },
+        done_bytes: if started { total * share / 200 } else { 0 },
         total_bytes: if started { total / 2 } else { 0 },
         health: if bad.is_empty() {
             "passed, 0 reallocated sectors".to_owned()
@@ -185,10 +185,10 @@ fn job(
             address: format!("192.0.2.{}", 20 + id),
             connected: !ended && state != JobState::WaitingForAgent,
             progress: Progress {
-                done_bytes: total / 100 * share,
+                done_bytes: total * share / 100,
                 total_bytes: if started { total } else { 0 },
-                received_bytes: total / 100 * share,
-                wire_bytes: total / 100 * share / 10 * 4,
+                received_bytes: total * share / 100,
+                wire_bytes: total * share / 250,
                 zero_bytes: total / 5 * u64::from(started),
                 bad_bytes: bad.iter().map(|range| range.end - range.start).sum(),
                 rate_bytes: if state == JobState::Copying { RATE } else { 0 },

@@ -11,7 +11,8 @@ use clap::Parser;
     version,
     about = "Converts a guest of VMware, VirtualBox or Hyper-V, or a disk, to run on KVM",
     after_help = "Long options may be written with one dash, as in virt-v2v: -os DIR, -of qcow2.\n\
-                  `v2v image --help`: what else can be done with disk images, as qemu-img does it.",
+                  `v2v image --help`: what else can be done with disk images, as qemu-img does it.\n\
+                  `v2v serve --help`, `v2v token --help`, `v2v jobs --help`: physical machines.",
     override_usage = "v2v [-i MODE] [OPTIONS] SOURCE...",
     infer_long_args = true,
     args_override_self = false,

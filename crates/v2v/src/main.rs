@@ -1,13 +1,21 @@
 //! The v2v program: parses, dispatches, prints the one error line.
 
+mod admin;
 mod cli;
 mod image_cmd;
 mod input;
 mod iso_cmd;
+mod job_options;
+mod jobs_cmd;
 mod normalise;
 mod options;
 mod printer;
+mod serve_cmd;
+mod server_run;
 mod signals;
+mod table;
+mod token_cmd;
+mod units;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -27,12 +35,15 @@ fn main() -> ExitCode {
         return input::answer_ssh(Path::new(&file));
     }
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let result = if args.first().is_some_and(|first| first == "image") {
-        run_image(args)
-    } else if args.first().is_some_and(|first| first == "iso") {
-        iso_cmd::run(args.into_iter().skip(1)).map_err(Failure::from)
-    } else {
-        run_conversion(args).map(|()| 0).map_err(Failure::from)
+    let rest = || args.clone().into_iter().skip(1);
+    let done = |result: Result<()>| result.map(|()| 0).map_err(Failure::from);
+    let result = match args.first().and_then(|first| first.to_str()) {
+        Some("image") => run_image(args),
+        Some("serve") => done(serve_cmd::run(rest())),
+        Some("token") => done(token_cmd::run(rest())),
+        Some("jobs") => done(jobs_cmd::run(rest())),
+        Some("iso") => iso_cmd::run(rest()).map_err(Failure::from),
+        _ => done(run_conversion(args)),
     };
     match result {
         Ok(status) => ExitCode::from(status),

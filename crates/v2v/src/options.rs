@@ -256,7 +256,7 @@ fn trim(text: Option<&str>) -> Trim {
 }
 
 /// `ID:key:PASSPHRASE` or `ID:file:FILE`. A device name may hold colons, so the selector is cut at the keyword.
-fn key(selector: &str) -> Result<appliance::Key> {
+pub(crate) fn key(selector: &str) -> Result<appliance::Key> {
     let (id, secret) = if let Some((id, secret)) = selector.split_once(":key:") {
         (id, secret.as_bytes().to_vec())
     } else if let Some((id, file)) = selector.split_once(":file:") {

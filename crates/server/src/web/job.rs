@@ -57,6 +57,7 @@ fn content(detail: &JobDetail, log: &[LogLine], csrf: &str, typed: &forms::Typed
         div id="head" data-live { (head(job)) }
         div id="concerns" data-live { (parts::concerns(&detail.concerns)) }
         div id="actions" data-live { (forms::actions(job, csrf, typed)) }
+        div id="placed" data-live { (parts::placed(&detail.placed)) }
         div.columns {
             div {
                 div id="disks" data-live { (parts::disks(&detail.disks)) }
@@ -68,7 +69,6 @@ fn content(detail: &JobDetail, log: &[LogLine], csrf: &str, typed: &forms::Typed
                 div id="about" data-live { (about(job)) }
             }
         }
-        div id="placed" data-live { (parts::placed(&detail.placed)) }
         div id="changes" data-live { (parts::changes(&detail.changes)) }
         div id="proof" data-live { (parts::proof(&detail.proof, &detail.disks)) }
         section.card aria-labelledby="log-title" {

@@ -147,7 +147,7 @@ pub(super) fn badge(state: JobState) -> Markup {
     let (class, sign) = match state {
         JobState::Queued => ("calm", "…"),
         JobState::WaitingForApproval => ("ask", "?"),
-        JobState::WaitingForAgent => ("ask", "⌛\u{fe0e}"),
+        JobState::WaitingForAgent => ("ask", "○"),
         JobState::Inspecting | JobState::Converting | JobState::Copying => ("busy", "▸"),
         JobState::Done => ("good", "✓"),
         JobState::DoneWithErrors => ("warn", "!"),

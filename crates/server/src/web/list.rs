@@ -143,6 +143,9 @@ fn row(job: &JobView) -> Markup {
             td.state role="cell" {
                 (badge(job.state))
                 p.text { bdi { (humane::clean(&job.text)) } }
+                @if job.state == JobState::WaitingForApproval {
+                    a href={ "/jobs/" (job.id) "#approve-title" } { "Approve" span.hidden { " " (name) } "…" }
+                }
             }
             td.progress role="cell" {
                 (bar(&format!("progress of {name}"), progress.done_bytes, progress.total_bytes))

@@ -347,9 +347,9 @@ async fn the_key_opens_by_link_form_and_bearer() {
     assert_eq!(browser.get("/").await.status, 200);
     let cookie = std::mem::take(&mut browser.cookie);
 
-    let page = browser.get("/jobs/2?key=wrong").await;
+    let page = browser.get("/jobs/2?key=mistaken").await;
     assert_eq!(page.status, 401);
-    assert!(!page.headers.contains_key(SET_COOKIE) && !page.text.contains("wrong\""));
+    assert!(!page.headers.contains_key(SET_COOKIE) && !page.text.contains("mistaken"));
     let page = browser
         .post("/login", &[("key", "wrong"), ("next", "/jobs/2")])
         .await;

@@ -195,16 +195,16 @@ fn table(tokens: &[TokenView]) -> Markup {
         @if !tokens.is_empty() {
             section.card {
                 h2 { "Tokens made" }
-                div.scroll tabindex="0" {
-                    table.small.tokens {
-                        thead {
-                            tr {
+                div {
+                    table.small.tokens role="table" {
+                        thead role="rowgroup" {
+                            tr role="row" {
                                 @for title in ["Token", "Note", "State", "Machines", "Approval", "Expires", ""] {
-                                    th scope="col" { (title) }
+                                    th role="columnheader" scope="col" { (title) }
                                 }
                             }
                         }
-                        tbody { @for token in tokens.iter().take(MAX_ROWS) { (row(token)) } }
+                        tbody role="rowgroup" { @for token in tokens.iter().take(MAX_ROWS) { (row(token)) } }
                     }
                 }
                 @if tokens.len() > MAX_ROWS { p.more { "and " (tokens.len() - MAX_ROWS) " older" } }
@@ -216,14 +216,14 @@ fn table(tokens: &[TokenView]) -> Markup {
 fn row(token: &TokenView) -> Markup {
     let (class, sign, state) = state(token, now_ms());
     html! {
-        tr {
-            th scope="row" { "#" (token.id) }
-            td { bdi { (humane::clean(&token.note)) } }
-            td { span class={ "badge " (class) } { span.sign aria-hidden="true" { (sign) } (state) } }
-            td { (token.used) " of " (token.uses) }
-            td { @if token.auto_approve { "none needed" } @else { "needed" } }
-            td { (moment(token.expires_unix_ms)) }
-            td {
+        tr role="row" {
+            th role="rowheader" scope="row" { "#" (token.id) }
+            td role="cell" { bdi { (humane::clean(&token.note)) } }
+            td role="cell" { span class={ "badge " (class) } { span.sign aria-hidden="true" { (sign) } (state) } }
+            td role="cell" data-label="Machines" { (token.used) " of " (token.uses) }
+            td role="cell" data-label="Approval" { @if token.auto_approve { "none needed" } @else { "needed" } }
+            td role="cell" data-label="Expires" { (moment(token.expires_unix_ms)) }
+            td role="cell" {
                 @if class == "good" {
                     a href={ "/tokens/" (token.id) "/revoke" } { "Withdraw" span.hidden { " token " (token.id) } "…" }
                 }

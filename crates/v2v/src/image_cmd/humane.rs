@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result, bail};
 
 /// A size with a suffix, each a power of 1024: `512`, `10G`, `1.5T`, `64k`. Without one it is bytes.
-pub(super) fn parse_size(text: &str) -> Result<u64> {
+pub(crate) fn parse_size(text: &str) -> Result<u64> {
     const SUFFIXES: [(&str, u32); 7] = [
         ("b", 0),
         ("k", 10),

@@ -4,7 +4,7 @@ mod check;
 mod compare;
 mod convert;
 mod create;
-mod humane;
+pub(crate) mod humane;
 mod in_use;
 mod info;
 mod map;
