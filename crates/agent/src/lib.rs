@@ -8,6 +8,10 @@
 //! ```
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod disks;
+mod hosts;
+mod inventory_json;
+mod parts;
 pub mod session;
