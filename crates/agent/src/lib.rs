@@ -8,10 +8,14 @@
 //! ```
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod disks;
 pub mod init;
 pub mod inventory;
 pub mod net;
+mod hosts;
+mod inventory_json;
+mod parts;
 pub mod session;
 pub mod ui;

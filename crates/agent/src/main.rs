@@ -1,3 +1,7 @@
 //! The p2v-agent program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::cli::main(std::env::args_os())
+}

@@ -1,5 +1,8 @@
 //! The one place where the screens, the session and the network meet: screens draw a [`View`] and send [`Command`]s.
 
+mod controller;
+mod running;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use wire::join::Fingerprint;
 use wire::session::JobStatus;
 
 use crate::config::{Config, InterfaceConfig};
+pub use controller::{AppOptions, Controller, Detected, End, Host};
 
 /// Log lines that are kept.
 pub const LOG_LINES: usize = 1000;

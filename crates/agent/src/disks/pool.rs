@@ -93,7 +93,7 @@ enum Question {
 
 /// The place of one chunk in memory; given back when it is dropped.
 #[derive(Debug)]
-pub struct Ticket {
+pub(super) struct Ticket {
     shared: Arc<Shared>,
     tag: u64,
     plain_bytes: u64,
