@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use crate::app::{AppOptions, Controller, End, Host};
 use crate::config::{Config, Post, split_command_line};
 use crate::hosts::{Given, Machine};
-use crate::{inventory_json, parts};
+use crate::{init, inventory_json, parts};
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 /// Log filter, in the words of tracing-subscriber.
@@ -49,12 +49,10 @@ struct Options {
 /// Runs the program with its arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
-    let program = arguments.next().unwrap_or_default();
+    arguments.next();
     start_log();
-    let init = std::path::Path::new(&program)
-        .file_name()
-        .is_some_and(|name| name == "init");
-    if std::process::id() == 1 || init {
+    init::start();
+    if init::is_under_init() {
         return as_init();
     }
     match dispatch(arguments) {
@@ -207,8 +205,10 @@ fn console(options: &Options) -> Result<ExitCode, String> {
     let config = Config::from_words(&options.words);
     let end = with_runtime(async {
         let (controller, handle) = Controller::new(config, host(options)?, AppOptions::default());
-        parts::screens(handle);
-        Ok(controller.run().await)
+        let screens = parts::screens(&handle);
+        let end = controller.run().await;
+        drop(screens);
+        Ok(end)
     })?;
     Ok(exit_code(&end))
 }
@@ -238,16 +238,10 @@ fn with_runtime<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, S
 
 /// As PID 1: the machine is ours.
 fn as_init() -> ExitCode {
-    if let Err(error) = parts::init_start() {
-        say(
-            &mut io::stderr(),
-            &format!("p2v-agent: starting the system: {error}"),
-        );
-    }
     let config = Config::from_words(kernel_words());
     if config.dump_config_and_exit {
         say(&mut io::stdout(), config.dump().trim_end());
-        parts::init_end(Post::Poweroff);
+        init::end(Post::Poweroff);
         return ExitCode::SUCCESS;
     }
     let end = with_runtime(async {
@@ -257,18 +251,20 @@ fn as_init() -> ExitCode {
         };
         let host = Arc::new(Machine { machine_id: None });
         let (controller, handle) = Controller::new(config, host, app);
-        parts::screens(handle);
-        Ok(controller.run().await)
+        let screens = parts::screens(&handle);
+        let end = controller.run().await;
+        drop(screens);
+        Ok(end)
     });
     match end {
         Ok(end) => {
             let code = exit_code(&end);
-            parts::init_end(end.post);
+            init::end(end.post);
             code
         }
         Err(error) => {
             say(&mut io::stderr(), &format!("p2v-agent: {error}"));
-            parts::init_end(Post::Shell);
+            init::end(Post::Shell);
             ExitCode::FAILURE
         }
     }

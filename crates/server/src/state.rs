@@ -75,7 +75,12 @@ impl State {
         self.root.join("spool")
     }
 
-    /// The admin socket.
+    /// The key to the web page.
+    pub(crate) fn web_key(&self) -> PathBuf {
+        self.root.join("web.key")
+    }
+
+    /// Where `v2v jobs` and `v2v token` find the server.
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.root.join(crate::admin::SOCKET)
     }

@@ -11,7 +11,6 @@ mod normalise;
 mod options;
 mod printer;
 mod serve_cmd;
-mod server_run;
 mod signals;
 mod table;
 mod token_cmd;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
-use server::ServerConfig;
+use server::{ServerConfig, Started};
 use types::CancelToken;
 
 use crate::admin::STATE;
@@ -18,7 +18,6 @@ use crate::cli::Cli;
 use crate::job_options;
 use crate::normalise::normalise;
 use crate::options;
-use crate::server_run::{Started, run_server};
 use crate::signals;
 use crate::units;
 
@@ -116,9 +115,8 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<()> {
     let config = config(&cli, words)?;
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
-    run_server(config, cancel, &|started| {
-        announce(&started, &mut io::stdout())
-    })
+    let started = |started: &Started| announce(started, &mut io::stdout());
+    Ok(server::run(config, started, &cancel)?)
 }
 
 /// The words of the server, and those of a conversion, each with its value in it.
@@ -268,6 +266,7 @@ mod tests {
     use target::TargetKind;
 
     use super::*;
+    use wire::join::Fingerprint;
 
     fn parsed(args: &[&str]) -> Result<ServerConfig> {
         let (own, words) = split(args.iter().map(OsString::from))?;
@@ -399,7 +398,7 @@ mod tests {
                 "[::]:7440".parse().unwrap(),
             ],
             web: Some("http://127.0.0.1:7480/?key=k".into()),
-            fingerprint: "ab".repeat(32),
+            fingerprint: Fingerprint([0xab; 32]),
         };
         let mut out = Vec::new();
         announce(&started, &mut out);

@@ -35,8 +35,8 @@ const RUNTIME_STOP_TIME: Duration = Duration::from_secs(2);
 pub struct Started {
     /// Where agents connect to; a port 0 of the configuration is the real one here.
     pub addresses: Vec<SocketAddr>,
-    /// Where the web page is.
-    pub web: Option<SocketAddr>,
+    /// The link that opens the web page.
+    pub web: Option<String>,
     /// Of the server's certificate.
     pub fingerprint: Fingerprint,
 }

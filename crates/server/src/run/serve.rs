@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::Routes;
-use tonic::service::RoutesBuilder;
 use tonic::transport::Server as Transport;
-use wire::tls::{self, WINDOW_LEN};
+use types::CancelToken;
 use wire::KEEPALIVE_SECONDS;
+use wire::tls::{self, WINDOW_LEN};
 
 use super::Started;
 use super::guard::guard;
@@ -28,6 +28,7 @@ use crate::pki::Authority;
 use crate::session::Agents;
 use crate::state::{FILE_MODE, State, failed};
 use crate::store::Store;
+use crate::web::{self, Access};
 use crate::{Control, Error, Result, ServerConfig};
 
 /// Streams of one connection: a control and a data stream, and calls of enrolment.
@@ -51,6 +52,8 @@ pub(super) struct Listening {
     pub(super) started: Started,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    /// The same for the web page.
+    token: CancelToken,
     failures: mpsc::UnboundedSender<Error>,
     failed: mpsc::UnboundedReceiver<Error>,
 }
@@ -64,6 +67,7 @@ impl Listening {
     /// Accepts nothing more. The error is that of a listener that has failed.
     pub(super) fn close(mut self) -> Result<()> {
         self.stop.send_replace(true);
+        self.token.cancel();
         drop(self.failures);
         self.failed.try_recv().map_or(Ok(()), Err)
     }
@@ -95,6 +99,7 @@ impl Server<'_> {
             },
             tasks: Vec::new(),
             stop: watch::Sender::new(false),
+            token: CancelToken::new(),
             failures,
             failed,
         };
@@ -135,7 +140,7 @@ impl Server<'_> {
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
         ));
-        add_sessions(&mut services, &agents);
+        services.add_service(crate::session::service(Arc::clone(&agents)));
         let mut routes = services.routes();
         let router = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() =
@@ -169,29 +174,25 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// MERGE: the web page of branch `web` is started here, on `address`, with `control`, the server's certificate
-    /// (`self.authority.server()`) and `stopped(&listening.stop)`; the address that it listens on goes into
-    /// `listening.started.web`.
-    #[expect(
-        clippy::unused_async,
-        clippy::unused_async_trait_impl,
-        reason = "the web page's set-up binds a socket"
-    )]
     async fn serve_web(&self, listening: &mut Listening) -> Result<()> {
-        if let Some(address) = self.config.web {
-            listening.started.web = None;
-            return Err(Error::Config(format!(
-                "this build has no web page to serve on {address}"
-            )));
-        }
+        let Some(address) = self.config.web else {
+            return Ok(());
+        };
+        let failed = |source: io::Error| Error::Listen {
+            address: address.to_string(),
+            source,
+        };
+        let access =
+            Access::open(&self.state.web_key(), self.authority.server()).map_err(failed)?;
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let local = socket.local_addr().map_err(failed)?;
+        listening.started.web = Some(access.link(local));
+        let control: Arc<dyn Control> = Arc::clone(&self.jobs) as Arc<dyn Control>;
+        let serving = web::serve(socket, control, access, listening.token.clone())
+            .map_err(|error| error.to_string());
+        listening.spawn("the web page", serving);
         Ok(())
     }
-}
-
-/// MERGE: one line once branch `session` is there:
-/// `services.add_service(crate::session::service(Arc::clone(agents)));`
-fn add_sessions(services: &mut RoutesBuilder, agents: &Arc<dyn Agents>) {
-    let _ = (services, agents);
 }
 
 /// A socket that only its owner may open. One that an earlier server left is replaced: this server holds the lock.
