@@ -15,8 +15,8 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server as Transport;
-use wire::tls::{self, WINDOW_LEN};
 use wire::KEEPALIVE_SECONDS;
+use wire::tls::{self, WINDOW_LEN};
 
 use super::Started;
 use super::guard::guard;
