@@ -172,11 +172,7 @@ impl Server<'_> {
     /// MERGE: the web page of branch `web` is started here, on `address`, with `control`, the server's certificate
     /// (`self.authority.server()`) and `stopped(&listening.stop)`; the address that it listens on goes into
     /// `listening.started.web`.
-    #[expect(
-        clippy::unused_async,
-        clippy::unused_async_trait_impl,
-        reason = "the web page's set-up binds a socket"
-    )]
+    #[expect(clippy::unused_async, reason = "the web page's set-up binds a socket")]
     async fn serve_web(&self, listening: &mut Listening) -> Result<()> {
         if let Some(address) = self.config.web {
             listening.started.web = None;
