@@ -232,3 +232,144 @@ impl AdminService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::watch;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::{CreatedToken, JobDetail, JobState, JobView, Progress, TokenView};
+
+    /// One job with one line, and a second one when it has ended.
+    struct OneJob {
+        ended: AtomicBool,
+        changes: watch::Sender<u64>,
+    }
+
+    impl Control for OneJob {
+        fn jobs(&self) -> Result<Vec<JobView>, ControlError> {
+            Err(ControlError::Internal("no disk".into()))
+        }
+
+        fn job(&self, id: JobId) -> Result<JobDetail, ControlError> {
+            let state = if self.ended.load(Ordering::SeqCst) {
+                JobState::Done
+            } else {
+                JobState::Copying
+            };
+            Ok(JobDetail {
+                job: JobView {
+                    id,
+                    name: String::new(),
+                    state,
+                    text: String::new(),
+                    machine: String::new(),
+                    address: String::new(),
+                    connected: true,
+                    progress: Progress::default(),
+                    created_unix_ms: 0,
+                    ended_unix_ms: 0,
+                    options: vec![],
+                },
+                disks: vec![],
+                inventory: vec![],
+                nics: vec![],
+                concerns: vec![],
+                guest: None,
+                changes: vec![],
+                placed: vec![],
+                proof: vec![],
+            })
+        }
+
+        fn approve(&self, _: JobId, _: Approval) -> Result<(), ControlError> {
+            Err(ControlError::Refused("it runs".into()))
+        }
+
+        fn cancel(&self, id: JobId) -> Result<(), ControlError> {
+            Err(ControlError::NotFound(format!("job {id}")))
+        }
+
+        fn retry(&self, _: JobId) -> Result<(), ControlError> {
+            Ok(())
+        }
+
+        fn logs(&self, _: JobId, after: u64, limit: usize) -> Result<Vec<LogLine>, ControlError> {
+            let lines = if self.ended.load(Ordering::SeqCst) {
+                2
+            } else {
+                1
+            };
+            let line = |number| LogLine {
+                number,
+                unix_ms: 1,
+                level: "info".into(),
+                text: format!("line {number}"),
+            };
+            Ok((after + 1..=lines).map(line).take(limit).collect())
+        }
+
+        fn tokens(&self) -> Result<Vec<TokenView>, ControlError> {
+            Ok(vec![])
+        }
+
+        fn create_token(&self, _: NewToken) -> Result<CreatedToken, ControlError> {
+            Err(ControlError::Refused("no".into()))
+        }
+
+        fn revoke_token(&self, _: u64) -> Result<(), ControlError> {
+            Ok(())
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            self.changes.subscribe()
+        }
+    }
+
+    fn service() -> (Arc<OneJob>, AdminService) {
+        let control = Arc::new(OneJob {
+            ended: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+        });
+        let service = AdminService {
+            control: Arc::clone(&control) as Arc<dyn Control>,
+        };
+        (control, service)
+    }
+
+    #[tokio::test]
+    async fn a_log_is_followed_to_the_end_of_its_job() {
+        let (control, service) = service();
+        let request = |follow| Request::new(LogsRequest { id: 1, follow });
+        let so_far = service.logs(request(false)).await.unwrap().into_inner();
+        assert_eq!(so_far.collect::<Vec<_>>().await.len(), 1);
+        let mut lines = service.logs(request(true)).await.unwrap().into_inner();
+        assert_eq!(lines.next().await.unwrap().unwrap().text, "line 1");
+        let pending = tokio::time::timeout(Duration::from_millis(50), lines.next()).await;
+        assert!(pending.is_err());
+        control.ended.store(true, Ordering::SeqCst);
+        control.changes.send_replace(1);
+        assert_eq!(lines.next().await.unwrap().unwrap().text, "line 2");
+        assert!(lines.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_refusal_has_its_code() {
+        let (_, service) = service();
+        let jobs = service.list_jobs(Request::new(ListJobsRequest {})).await;
+        assert_eq!(jobs.unwrap_err().code(), tonic::Code::Internal);
+        let cancel = Request::new(CancelJobRequest { id: 4 });
+        let status = service.cancel_job(cancel).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (tonic::Code::NotFound, "there is no job 4")
+        );
+        let approve = Request::new(ApproveJobRequest::default());
+        let status = service.approve_job(approve).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    }
+}

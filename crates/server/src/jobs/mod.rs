@@ -24,7 +24,7 @@ mod schedule;
 mod setup;
 mod spools;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use std::collections::BTreeMap;
