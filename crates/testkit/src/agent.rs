@@ -1,6 +1,6 @@
 //! `p2v-agent` as a process: a "machine" whose disks are files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -123,9 +123,4 @@ impl Agent {
     pub fn said(&self) -> String {
         self.process.said()
     }
-}
-
-/// Whether the program is there; tests that only build the rig need no agent.
-pub fn is_built() -> bool {
-    p2v_agent().is_ok_and(|path: PathBuf| Path::new(&path).is_file())
 }
