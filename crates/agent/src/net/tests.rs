@@ -34,6 +34,10 @@ impl Runner for Recorder {
         Ok(String::new())
     }
 
+    fn background(&self, argv: &[&str]) -> Result<(), Error> {
+        self.run(argv).map(|_| ())
+    }
+
     fn end_dhcp(&self, pid: i32) {
         self.ended.lock().unwrap().push(pid);
     }

@@ -69,7 +69,7 @@ fn fingerprint_rows(model: &Model, view: &View, rows: &mut Vec<Row>) {
         }
         Some(known) if known == shown => rows.push(Row::note("Confirmed: it is the same.")),
         Some(_) => rows.push(Row::note(
-            "WARNING: it is NOT the one that was given. This is another server.",
+            "WARNING: it is NOT the one that was given. This may be another machine.",
         )),
         None if model.refused == Some(shown) => {
             rows.push(Row::note(
@@ -80,7 +80,8 @@ fn fingerprint_rows(model: &Model, view: &View, rows: &mut Vec<Row>) {
             "Is it the one that `v2v serve` and `v2v token create` printed?",
         )),
     }
-    if config.join.is_none() && known != Some(shown) {
+    // One that was given, and differs, is not waved through: the server's field is typed anew for that.
+    if known.is_none() {
         rows.push(Row::Buttons(vec![
             (Id::Same, "Yes, the same"),
             (Id::Different, "No"),
