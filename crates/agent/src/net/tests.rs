@@ -204,7 +204,7 @@ fn a_static_address_with_a_vlan_and_its_undoing() {
         "52:54:00:00:00:00",
         fixed("2001:db8::9", 64, Some("fe80::1"), &[]),
     );
-    machine.net().configure(&[v6.clone()]).unwrap();
+    machine.net().configure(std::slice::from_ref(&v6)).unwrap();
     assert_eq!(
         machine.ran(),
         [

@@ -8,6 +8,8 @@ use crate::ui::model::Model;
 
 /// What a join string begins with.
 const JOIN_PREFIX: &str = "v2v1.";
+const WRONG_CODE: &str =
+    "the code is mistyped: expected 26 letters and digits; dashes do not matter";
 /// Longest name of a host (RFC 1035, section 2.3.4) with a port.
 const MAX_SERVER: usize = 255 + 6;
 
@@ -113,7 +115,7 @@ pub(crate) fn take(model: &mut Model, id: Id, text: &str) -> Result<(), String> 
     if id == Id::Code {
         let code = match text {
             "" => None,
-            text => Some(Secret::from_code(text).map_err(|error| error.to_string())?),
+            text => Some(Secret::from_code(text).map_err(|_| WRONG_CODE)?),
         };
         model.change(|config| config.code = code);
     } else if text.is_empty() {
