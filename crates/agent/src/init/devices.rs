@@ -58,8 +58,19 @@ pub(super) fn start_udev() -> Vec<String> {
         problems.push(format!("udev is not there: none of {}", UDEVD.join(", ")));
         return problems;
     };
-    let steps: [&[&str]; 4] = [
-        &[udevd, "--daemon", "--resolve-names=never"],
+    // Its output is not read: the daemon may keep it open.
+    let started = command(udevd)
+        .args(["--daemon", "--resolve-names=never"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match started {
+        Ok(status) if status.success() => {}
+        Ok(status) => problems.push(format!("{udevd}: {status}")),
+        Err(error) => problems.push(format!("{udevd}: {error}")),
+    }
+    let steps: [&[&str]; 3] = [
         &["udevadm", "trigger", "--type=subsystems", "--action=add"],
         &["udevadm", "trigger", "--type=devices", "--action=add"],
         &["udevadm", "settle", SETTLE],

@@ -80,26 +80,24 @@ impl Net<'_> {
     pub(super) fn dhcp(&self, name: &str) -> Result<(), Error> {
         let script = self.script();
         let pid_file = self.pid_file(name);
-        self.runner
-            .run(&[
-                "udhcpc",
-                "-i",
-                name,
-                "-s",
-                &script.to_string_lossy(),
-                "-p",
-                &pid_file.to_string_lossy(),
-                "-O",
-                "staticroutes",
-                "-t",
-                "4",
-                "-T",
-                "2",
-                "-A",
-                "10",
-                "-b",
-            ])
-            .map(|_| ())
+        self.runner.background(&[
+            "udhcpc",
+            "-i",
+            name,
+            "-s",
+            &script.to_string_lossy(),
+            "-p",
+            &pid_file.to_string_lossy(),
+            "-O",
+            "staticroutes",
+            "-t",
+            "4",
+            "-T",
+            "2",
+            "-A",
+            "10",
+            "-b",
+        ])
     }
 
     /// Puts the name servers of all interfaces together.

@@ -139,9 +139,7 @@ fn footer(model: &Model, view: &View, area: Rect, buf: &mut Buffer) {
     let help = match (model.ask, model.tab) {
         (Some(_), _) => "Left/Right choose  Enter answer  y yes  n no",
         (None, Tab::Log) => "Up/Down PgUp/PgDn Home/End scroll  Enter back  F10 shell",
-        (None, _) => {
-            "Tab/arrows move  Enter/Space choose  F5 rescan  F10 shell  Ctrl-L redraw  Esc 1 = F1"
-        }
+        (None, _) => "Tab/arrows move  Enter/Space choose  F5 rescan  F10 shell  Esc 1 is F1",
     };
     text(area.x, y + 2, help, Style::new(), area, buf);
 }

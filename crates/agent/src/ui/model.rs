@@ -113,6 +113,7 @@ impl Model {
             }
             self.phase = Some(view.phase);
             self.ask = None;
+            self.message = None;
         }
     }
 
@@ -236,11 +237,7 @@ impl Model {
             (Key::Up, _) => self.step(-1, false, view),
             (Key::PageDown, _) => self.step(6, false, view),
             (Key::PageUp, _) => self.step(-6, false, view),
-            (Key::Enter, Some(_)) => {
-                if self.leave(view) {
-                    self.step(1, false, view);
-                }
-            }
+            (Key::Enter, Some(_)) if self.leave(view) => self.step(1, false, view),
             (key, Some(text)) => self.edit(id, text, key),
             (Key::Left, None) => self.turn(id, row, -1, view),
             (Key::Right, None) => self.turn(id, row, 1, view),
@@ -337,6 +334,7 @@ impl Model {
     }
 
     fn step(&mut self, by: isize, across: bool, view: &View) {
+        self.message = None;
         self.leave(view);
         let rows = self.rows(view);
         let ids = form::ids(&rows);

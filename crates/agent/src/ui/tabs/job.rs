@@ -10,14 +10,15 @@ const BAR: u64 = 50;
 
 pub(crate) fn rows(view: &View) -> Vec<Row> {
     let mut rows = Vec::new();
-    let job = view
-        .job
-        .map_or("no job yet".to_owned(), |job| format!("Job {job}"));
     let status = view.status.clone().unwrap_or_default();
-    rows.push(Row::head(format!("{job}: {}", state(status.state()))));
+    rows.push(Row::head(match (view.job, view.phase) {
+        (Some(job), _) => format!("Job {job}: {}", state(status.state())),
+        (None, Phase::Running | Phase::Ended) => state(status.state()).to_owned(),
+        (None, _) => "No job yet".to_owned(),
+    }));
     rows.push(Row::note(status.text.clone()));
     rows.push(Row::gap());
-    progress(&status, &mut rows);
+    progress(&status, view.phase == Phase::Running, &mut rows);
     rows.push(Row::note(format!(
         "Connection   {}",
         server::connection(&view.connection)
@@ -49,7 +50,7 @@ pub(crate) fn rows(view: &View) -> Vec<Row> {
     rows
 }
 
-fn progress(status: &JobStatus, rows: &mut Vec<Row>) {
+fn progress(status: &JobStatus, running: bool, rows: &mut Vec<Row>) {
     let (done, total) = (status.done_bytes, status.total_bytes);
     if total > 0 {
         let done = done.min(total);
@@ -67,15 +68,19 @@ fn progress(status: &JobStatus, rows: &mut Vec<Row>) {
             ".".repeat(rest),
             part(100)
         )));
-        let eta = match status.eta_seconds {
-            0 => String::new(),
-            seconds => format!(", {} left", duration(seconds)),
+        let rate = match status.eta_seconds {
+            _ if !running => String::new(),
+            0 => format!(", {}/s", bytes(status.rate_bytes)),
+            seconds => format!(
+                ", {}/s, {} left",
+                bytes(status.rate_bytes),
+                duration(seconds)
+            ),
         };
         rows.push(Row::note(format!(
-            "Copied       {} of {}, {}/s{eta}",
+            "Copied       {} of {}{rate}",
             bytes(done),
             bytes(total),
-            bytes(status.rate_bytes)
         )));
     }
     rows.push(Row::note(format!(

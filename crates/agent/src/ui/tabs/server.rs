@@ -8,6 +8,8 @@ use crate::ui::model::Model;
 
 /// What a join string begins with.
 const JOIN_PREFIX: &str = "v2v1.";
+const WRONG_CODE: &str =
+    "the code is mistyped: expected 26 letters and digits; dashes do not matter";
 /// Longest name of a host (RFC 1035, section 2.3.4) with a port.
 const MAX_SERVER: usize = 255 + 6;
 
@@ -69,7 +71,7 @@ fn fingerprint_rows(model: &Model, view: &View, rows: &mut Vec<Row>) {
         }
         Some(known) if known == shown => rows.push(Row::note("Confirmed: it is the same.")),
         Some(_) => rows.push(Row::note(
-            "WARNING: it is NOT the one that was given. This is another server.",
+            "WARNING: it is NOT the one that was given. This may be another machine.",
         )),
         None if model.refused == Some(shown) => {
             rows.push(Row::note(
@@ -80,7 +82,8 @@ fn fingerprint_rows(model: &Model, view: &View, rows: &mut Vec<Row>) {
             "Is it the one that `v2v serve` and `v2v token create` printed?",
         )),
     }
-    if config.join.is_none() && known != Some(shown) {
+    // One that was given, and differs, is not waved through: the server's field is typed anew for that.
+    if known.is_none() {
         rows.push(Row::Buttons(vec![
             (Id::Same, "Yes, the same"),
             (Id::Different, "No"),
@@ -112,7 +115,7 @@ pub(crate) fn take(model: &mut Model, id: Id, text: &str) -> Result<(), String> 
     if id == Id::Code {
         let code = match text {
             "" => None,
-            text => Some(Secret::from_code(text).map_err(|error| error.to_string())?),
+            text => Some(Secret::from_code(text).map_err(|_| WRONG_CODE)?),
         };
         model.change(|config| config.code = code);
     } else if text.is_empty() {
