@@ -100,7 +100,8 @@ pub(crate) fn list(paths: &Paths) -> Vec<BlockDevice> {
             let family = family(&name)?;
             let dir = root.join(&entry);
             let len = sysfs::number(dir.join("size"))?.checked_mul(512)?;
-            let is_there = len > 0 && !sysfs::flag(dir.join("hidden"));
+            // The container of a firmware array has no size, but names the array's spares.
+            let is_there = (len > 0 || family == Family::Md) && !sysfs::flag(dir.join("hidden"));
             is_there.then(|| BlockDevice {
                 family,
                 real: sysfs::real(&dir).unwrap_or_else(|| dir.clone()),

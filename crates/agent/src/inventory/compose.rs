@@ -65,6 +65,7 @@ fn role(device: &BlockDevice) -> Option<Role> {
         })
     };
     match device.family {
+        Family::Md if device.len == 0 => None,
         Family::Md if container_of(device).is_some() => composed(DiskKind::FirmwareRaid),
         Family::Md => {
             let is_whole =

@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn lists_of_processors_are_capped() {
         assert_eq!(parse_list("0-2,8"), [0, 1, 2, 8]);
-        assert_eq!(parse_list("0-4294967295"), []);
-        assert_eq!(parse_list("3-1,x,,-"), []);
+        assert!(parse_list("0-4294967295").is_empty());
+        assert!(parse_list("3-1,x,,-").is_empty());
         assert!(parse_list(&"0-8191,".repeat(50)).len() <= 8192);
     }
 }

@@ -137,7 +137,7 @@ mod tests {
         names.sort_by_key(|name| natural(name));
         assert_eq!(
             names,
-            ["nvme2n1", "nvme10n1", "sdaa", "sdb", "eth1", "eth10"].map(|name| name)
+            ["eth1", "eth10", "sdb", "nvme2n1", "nvme10n1", "sdaa"]
         );
     }
 
