@@ -58,12 +58,14 @@ impl Link {
 }
 
 impl RemoteMachine {
-    /// Takes a connection in; it replaces one that is there. An agent whose disks are not the job's is refused.
+    /// Takes a connection in and welcomes it; it replaces one that is there. An agent whose disks are not the job's is
+    /// refused.
     pub(super) fn attach(
         &self,
         session: [u8; SESSION_LEN],
         inventory: &Inventory,
         control: mpsc::Sender<Result<ServerMessage, Status>>,
+        welcome: ServerMessage,
     ) -> Result<Arc<Link>, Status> {
         let numbers = self.numbers(inventory)?;
         let mut state = self.state();
@@ -71,6 +73,8 @@ impl RemoteMachine {
             let why = "this session gave too many wrong answers; start the agent again";
             return Err(Status::permission_denied(why));
         }
+        // Before anything that is asked for below; an agent that is gone already is noticed by its task.
+        let _ = control.try_send(Ok(welcome));
         let link = Arc::new(Link {
             session,
             numbers,

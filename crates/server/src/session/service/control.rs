@@ -132,9 +132,7 @@ impl Shared {
             message: Some(welcome),
         };
         machine.count_wire(message_len(hello) + message_len(&welcome));
-        // Before anything that attaching asks for.
-        let _ = queue.try_send(Ok(welcome));
-        let link = match machine.attach(session, inventory, queue) {
+        let link = match machine.attach(session, inventory, queue, welcome) {
             Ok(link) => link,
             Err(status) => {
                 if !machine.is_connected() {

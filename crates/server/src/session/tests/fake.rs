@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use wire::chunk::{self, Compress};
 use wire::inventory::{Disk, Inventory};
+use wire::join::Fingerprint;
 use wire::session::session_client::SessionClient;
 use wire::session::{
     self as proto, AgentMessage, Chunk, ExtentsReply, Hello, JobStatus, LogLine, ProofReply,
@@ -49,6 +50,10 @@ impl Pki {
             issuer,
             server,
         }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.server.certificate)
     }
 
     pub(crate) fn client(&self, name: &str) -> Identity {
@@ -163,7 +168,7 @@ impl Rig {
     fn target(&self, identity: &Identity) -> Target {
         Target {
             address: self.address.to_string(),
-            server: fingerprint(&self.pki.server.certificate),
+            server: self.pki.fingerprint(),
             identity: identity.clone(),
         }
     }
@@ -208,18 +213,8 @@ pub(crate) async fn listen(
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: String,
-    pub(crate) server: wire::join::Fingerprint,
+    pub(crate) server: Fingerprint,
     pub(crate) identity: Identity,
-}
-
-impl Target {
-    pub(crate) fn new(address: SocketAddr, pki: &Pki, identity: Identity) -> Self {
-        Self {
-            address: address.to_string(),
-            server: fingerprint(&pki.server.certificate),
-            identity,
-        }
-    }
 }
 
 pub(crate) async fn dial(target: &Target) -> Channel {

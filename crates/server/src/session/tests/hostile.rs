@@ -258,7 +258,8 @@ fn logs_are_cut_and_actions_are_passed_on() {
             send.send(action).await.unwrap();
         }
         drop(send);
-        drop(answers);
+        let mut answers = answers.into_inner();
+        while let Ok(Some(_)) = answers.message().await {}
     });
     eventually("gone", || setup.events().contains(&"gone 1".to_owned()));
     let events = setup.events();
