@@ -12,6 +12,8 @@ use testkit::cmd;
 /// What the packages are for; each holds the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
+    /// `cargo xtask iso`, which takes its other tools out of the packages that the ISO is made of.
+    Iso,
     /// `cargo xtask demo`, `dist`, `samples`.
     Demo,
     /// `cargo xtask test`.
@@ -51,7 +53,11 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Demo,
         "the overlay from which a sample is made",
     ),
-    ("kmod", Group::Demo, "depmod and modinfo for the appliance"),
+    (
+        "kmod",
+        Group::Iso,
+        "depmod for the appliance and the ISO",
+    ),
     ("cpio", Group::Demo, "looks into initramfs archives"),
     (
         "xz-utils",

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [option, path] if option == "--agent" => Some(PathBuf::from(path)),
         _ => bail!("usage: cargo xtask iso [--agent PATH]"),
     };
-    packages::ensure(packages::Group::Demo)?;
+    packages::ensure(packages::Group::Iso)?;
     let agent = match agent {
         Some(path) => path,
         None => build_agent()?,
