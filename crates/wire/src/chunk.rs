@@ -129,12 +129,12 @@ pub fn failed(request: &ReadRequest, error: String) -> Chunk {
 
 fn encode(blocks: &[&[u8]], compress: Compress) -> (Encoding, Bytes) {
     let plain: Bytes = blocks.concat().into();
-    if compress == Compress::Zstd && !plain.is_empty() {
-        if let Ok(small) = zstd::bulk::compress(&plain, ZSTD_LEVEL) {
-            if small.len() < plain.len() / WORTH_DENOMINATOR * WORTH_NUMERATOR {
-                return (Encoding::Zstd, small.into());
-            }
-        }
+    if compress == Compress::Zstd
+        && !plain.is_empty()
+        && let Ok(small) = zstd::bulk::compress(&plain, ZSTD_LEVEL)
+        && small.len() < plain.len() / WORTH_DENOMINATOR * WORTH_NUMERATOR
+    {
+        return (Encoding::Zstd, small.into());
     }
     (Encoding::Plain, plain)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{self, Profile};
-use crate::{dist, packages, samples};
+use crate::{dist, iso, packages, samples};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -17,6 +17,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let image = dist::appliance(Profile::Dev)?;
     run::build("v2v", "v2v", Profile::Dev)?;
     run::build("agent", "p2v-agent", Profile::Dev)?;
+    iso::for_tests()?;
     samples::build_all()?;
     let skips = testkit::skip_log();
     if skips.exists() {

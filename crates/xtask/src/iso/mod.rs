@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::debian::{self, mib, say};
+use crate::run::Profile;
 use crate::{packages, run};
 
 /// The agent is linked statically: the initrd's libraries are Debian's, the agent's C library is the builder's.
@@ -40,10 +41,20 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     packages::ensure(packages::Group::Iso)?;
     let agent = match agent {
         Some(path) => path,
-        None => build_agent()?,
+        None => build_agent(Profile::Release)?,
     };
+    medium_of(&agent)
+}
+
+/// The ISO of the tests: around a development build of the agent.
+pub(crate) fn for_tests() -> Result<()> {
+    packages::ensure(packages::Group::Iso)?;
+    medium_of(&build_agent(Profile::Dev)?)
+}
+
+fn medium_of(agent: &Path) -> Result<()> {
     let suite = std::env::var("V2V_ISO_SUITE").ok();
-    build(&testkit::target_dir().join("iso"), &agent, suite.as_deref()).map(drop)
+    build(&testkit::target_dir().join("iso"), agent, suite.as_deref()).map(drop)
 }
 
 /// Builds the ISO around `agent` in `work`; gives the path of the ISO.
@@ -80,16 +91,22 @@ fn program(agent: &Path, work: &Path) -> Result<Vec<u8>> {
     debian::stripped(agent, &work.join("p2v-agent.stripped"))
 }
 
-/// The release build of p2v-agent, static. In a target directory of its own: other flags would build everything anew.
-fn build_agent() -> Result<PathBuf> {
+/// p2v-agent, static. In a target directory of its own: other flags would build everything anew.
+fn build_agent(profile: Profile) -> Result<PathBuf> {
     let target_dir = testkit::target_dir().join("static");
-    let mut command = run::cargo(&["build", "--release", "-p", "agent", "--bin", "p2v-agent"]);
+    let mut command = run::cargo(&["build", "--locked", "-p", "agent", "--bin", "p2v-agent"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
     command
         .args(["--target", AGENT_TARGET])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &target_dir);
     run::run(&mut command)?;
-    let path = target_dir.join(AGENT_TARGET).join("release/p2v-agent");
+    let path = target_dir
+        .join(AGENT_TARGET)
+        .join(profile.dir())
+        .join("p2v-agent");
     anyhow::ensure!(path.is_file(), "{} was not built", path.display());
     Ok(path)
 }
