@@ -70,7 +70,7 @@ fn token(id: u64, note: &str, uses: u32, used: u32) -> TokenView {
         uses,
         used,
         revoked: false,
-        auto_approve: id % 2 == 0,
+        auto_approve: id.is_multiple_of(2),
     }
 }
 
@@ -204,21 +204,7 @@ fn job(
             disk("sda", "SEAGATE ST600MM0006, S0M2AB3C", 1, bad),
             disk("nvme0n1", "Samsung SSD 983 DCT, S48BNW0K", 1, vec![]),
         ],
-        inventory: [
-            ("Vendor", "Dell Inc."),
-            ("Product", "PowerEdge R630"),
-            ("Serial", "4QW8Z42"),
-            ("UUID", "4c4c4544-0051-5710-8038-b4c04f5a3432"),
-            ("Firmware", "UEFI 2.4, Secure Boot off"),
-            ("Processor", "Intel Xeon E5-2640 v4, 2 sockets, 20 cores, 40 threads"),
-            ("Memory", "64.0 GiB"),
-            ("Clock", "UTC"),
-            ("TPM", "2.0"),
-            ("Installed", "Debian GNU/Linux 12 on sda2"),
-            ("Agent", "0.1.0 on Linux 6.1.0-31-amd64"),
-        ]
-        .map(|(label, value)| (label.to_owned(), value.to_owned()))
-        .into(),
+        inventory: inventory(),
         nics: vec![
             ("eno1".into(), "18:66:da:f1:22:40".into(), "default".into()),
             ("eno2".into(), "18:66:da:f1:22:41".into(), "storage".into()),
@@ -243,6 +229,31 @@ fn job(
             vec![]
         },
     };
+    (detail, log())
+}
+
+fn inventory() -> Vec<(String, String)> {
+    [
+        ("Vendor", "Dell Inc."),
+        ("Product", "PowerEdge R630"),
+        ("Serial", "4QW8Z42"),
+        ("UUID", "4c4c4544-0051-5710-8038-b4c04f5a3432"),
+        ("Firmware", "UEFI 2.4, Secure Boot off"),
+        (
+            "Processor",
+            "Intel Xeon E5-2640 v4, 2 sockets, 20 cores, 40 threads",
+        ),
+        ("Memory", "64.0 GiB"),
+        ("Clock", "UTC"),
+        ("TPM", "2.0"),
+        ("Installed", "Debian GNU/Linux 12 on sda2"),
+        ("Agent", "0.1.0 on Linux 6.1.0-31-amd64"),
+    ]
+    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn log() -> Vec<LogLine> {
     let levels = ["info", "info", "agent", "note", "warning", "info"];
     let texts = [
         "agent 0.1.0 connected",
@@ -252,7 +263,7 @@ fn job(
         "fstab: /dev/sdb1 is named by device; changed to its UUID",
         "inspecting",
     ];
-    let log = (1..=40u64)
+    (1..=40u64)
         .zip(levels.iter().cycle().zip(texts.iter().cycle()))
         .map(|(number, (level, text))| LogLine {
             number,
@@ -260,8 +271,7 @@ fn job(
             level: (*level).to_owned(),
             text: (*text).to_owned(),
         })
-        .collect();
-    (detail, log)
+        .collect()
 }
 
 fn changes() -> Vec<Change> {

@@ -82,7 +82,7 @@ mod tests {
             [["1", "wéb\x1b[2J", ""], ["22", "x", "end"]].map(|row| row.map(Into::into).into());
         assert_eq!(
             table(&["ID", "N", "T"], &rows),
-            "ID  N         T\n1   wéb\u{fffd}[2J\n22  x         end\n"
+            "ID  N        T\n1   wéb\u{fffd}[2J\n22  x        end\n"
         );
     }
 }

@@ -103,7 +103,14 @@ fn detail(id: u64) -> JobDetail {
             virtual_size: 1 << 40,
             done_bytes: 1,
             total_bytes: 2,
-            bad: vec![4096..8192, u64::MAX..0],
+            // The second as only a lying agent has it.
+            bad: vec![
+                4096..8192,
+                std::ops::Range {
+                    start: u64::MAX,
+                    end: 0,
+                },
+            ],
             health: evil(),
         }],
         inventory: vec![(evil(), evil())],

@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "test helpers may unwrap")]
 //! `v2v token` and `v2v jobs` against a made-up server on a unix socket; `v2v serve` where it refuses.
 
 use std::path::Path;
@@ -336,7 +337,7 @@ fn jobs_are_listed_and_shown_without_escape_sequences() {
         "5.00 GiB of 20.0 GiB (25 %)",
         "sda3 is encrypted",
         "600 GiB",
-        "1048576     1048576",
+        "1048576    1048576",
         "52:54:00:00:00:01",
         "2026-11-21 14:54:34 UTC",
         "Debian 12",
