@@ -403,6 +403,12 @@ impl Pool {
         }
     }
 
+    /// As if a chunk of the disk had failed just now.
+    #[cfg(test)]
+    pub(super) fn shared_failing(&self, disk: usize) {
+        self.shared.failing[disk].store(true, Ordering::Relaxed);
+    }
+
     fn ask(&self, question: Question) -> bool {
         let mut queues = self.shared.lock();
         let room = queues.questions.len() < MAX_QUESTIONS;
