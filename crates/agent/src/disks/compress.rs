@@ -222,7 +222,7 @@ mod tests {
         for line in [1.2e9, 10e9] {
             let (seconds, share) = run(line, 2e9, 300e6);
             let best = 4000.0 * 1.048_576e6 / line.min(2e9);
-            assert!(share < 0.05, "{share}");
+            assert!(share < 0.08, "{share}");
             assert!(seconds < best * 1.15, "{seconds} against {best}");
         }
     }
