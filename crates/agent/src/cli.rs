@@ -181,6 +181,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
             network: false,
             end_with_job: true,
             print: Some(Arc::new(|line| say(&mut io::stdout(), line))),
+            first_pause: None,
         };
         let (controller, handle) = Controller::new(config, host(options)?, app);
         let end = controller.run().await;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use wire::inventory::Inventory;
 use wire::session::{JobState, JobStatus, LogLine, UserAction};
 
-use super::running::Running;
+use super::running::{Running, Wiring};
 use super::{Command, Connection, Handle, LOG_LINES, NetworkView, Phase, View};
 use crate::config::{Config, InterfaceConfig, Post};
 use crate::disks::DiskSpec;
@@ -56,6 +56,8 @@ pub struct AppOptions {
     pub end_with_job: bool,
     /// Is given every line of the log, and progress now and then.
     pub print: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    /// First pause between two attempts to connect; `None`: half a second.
+    pub first_pause: Option<Duration>,
 }
 
 impl std::fmt::Debug for AppOptions {
@@ -356,9 +358,13 @@ impl Controller {
             return;
         };
         let (reports, events) = (self.reports.clone(), self.events.clone());
-        let lines = self.lines.clone();
-        let specs = &self.specs;
-        match Running::start(&self.view.config, inventory, specs, reports, events, lines) {
+        let wiring = Wiring {
+            reports,
+            events,
+            log: self.lines.clone(),
+            first_pause: self.options.first_pause.unwrap_or(session::FIRST_PAUSE),
+        };
+        match Running::start(&self.view.config, inventory, &self.specs, wiring) {
             Ok(running) => {
                 self.running = Some(running);
                 self.view.phase = Phase::Running;

@@ -1,6 +1,7 @@
 //! A session under way: what it was given, and how it is told to end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use wire::inventory::Inventory;
@@ -16,6 +17,14 @@ const LINES: usize = 256;
 /// What somebody at the machine may want while the server is away.
 const ACTIONS: usize = 4;
 
+/// Where a session reports to.
+pub(super) struct Wiring {
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) log: mpsc::UnboundedSender<String>,
+    pub(super) first_pause: Duration,
+}
+
 /// Ends its session when it is dropped.
 pub(super) struct Running {
     stop: watch::Sender<bool>,
@@ -29,10 +38,14 @@ impl Running {
         config: &Config,
         inventory: Arc<Inventory>,
         specs: &[DiskSpec],
-        reports: mpsc::UnboundedSender<Report>,
-        events: mpsc::UnboundedSender<Event>,
-        log: mpsc::UnboundedSender<String>,
+        wiring: Wiring,
     ) -> Result<Self, String> {
+        let Wiring {
+            reports,
+            events,
+            log,
+            first_pause,
+        } = wiring;
         let target = config.target()?;
         let wish = session::wish(config, &inventory)?;
         let disks = Disks::open(specs, &wish.disks)?;
@@ -50,6 +63,7 @@ impl Running {
             label: session::label(config, &inventory),
             inventory,
             wish,
+            first_pause,
         };
         let controls = Controls {
             stop: stopped,

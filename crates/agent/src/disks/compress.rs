@@ -8,10 +8,11 @@
 //! ```text
 //! plain ──the network limits, a trial is due──> zstd for one epoch ──faster by a tenth──> zstd stays
 //!   ^                                                │ not                                  │ plain is tried again
-//!   └────────────────────────────────────────────────┴──────────────────────────────────────┘ after 4, 8, … 64 epochs
+//!   └────────────────────────────────────────────────┴──────────────────────────────────────┘ after 4, 8, … 256 epochs
 //! ```
 //!
-//! A trial that loses is not repeated soon, so a line that is faster than zstd pays a percent or two. A line that any
+//! A trial that loses is not repeated soon, so a line that is faster than zstd pays
+//! two percent in the first seconds and then nothing to speak of. A line that any
 //! processor can outrun (`SLOW_LINE`) is not measured first in the plain mode for long.
 
 use std::time::Duration;
@@ -29,7 +30,7 @@ const WAITING_EIGHTHS: u64 = 6;
 const FASTER: (u64, u64) = (11, 10);
 /// Epochs before the other mode is tried again: at first, at most.
 const FIRST_WAIT: u32 = 4;
-const MAX_WAIT: u32 = 64;
+const MAX_WAIT: u32 = 256;
 /// Bytes a second that zstd surpasses on any processor.
 const SLOW_LINE: u64 = 20 << 20;
 
@@ -109,7 +110,8 @@ impl CompressPolicy {
         epoch.bytes += chunk.plain_bytes;
         epoch.waiting += u64::from(chunk.waiting);
         let time = chunk.now.saturating_sub(epoch.begun);
-        let full = epoch.chunks >= EPOCH_CHUNKS && time >= EPOCH_TIME;
+        // A trial is short, since it may cost.
+        let full = epoch.chunks >= EPOCH_CHUNKS && (self.trial || time >= EPOCH_TIME);
         if full || (epoch.chunks >= 2 && time >= EPOCH_MAX) {
             let nanos = time.as_nanos().max(1);
             let rate = u128::from(epoch.bytes) * 1_000_000_000 / nanos;
@@ -223,7 +225,7 @@ mod tests {
             let (seconds, share) = run(line, 2e9, 300e6);
             let best = 4000.0 * 1.048_576e6 / line.min(2e9);
             assert!(share < 0.05, "{share}");
-            assert!(seconds < best * 1.15, "{seconds} against {best}");
+            assert!(seconds < best * 1.05, "{seconds} against {best}");
         }
     }
 

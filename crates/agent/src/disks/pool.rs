@@ -165,6 +165,14 @@ impl Shared {
             if self.stopped() {
                 return None;
             }
+            let dead = closed(&mut queues);
+            if !dead.is_empty() {
+                // With the last sender of a channel goes what is left in it: tickets, which want the lock.
+                drop(queues);
+                drop(dead);
+                queues = self.lock();
+                continue;
+            }
             if let Some((job, urgent)) = self.pick(&mut queues) {
                 queues.tickets += 1;
                 queues.bulk_busy += usize::from(!urgent);
@@ -192,11 +200,6 @@ impl Shared {
             busy,
             ..
         } = queues;
-        // What nobody can receive any more is not read.
-        urgent.retain(|job| !job.outbox.is_closed());
-        if bulk.front().is_some_and(|job| job.outbox.is_closed()) {
-            bulk.retain(|job| !job.outbox.is_closed());
-        }
         let free = |job: &Job| {
             let disk = job.request.disk as usize;
             let failing = self
@@ -311,6 +314,24 @@ impl Shared {
     }
 }
 
+/// Takes out what nobody can receive any more; it need not be read.
+fn closed(queues: &mut Queues) -> Vec<Job> {
+    let mut dead = Vec::new();
+    for queue in [&mut queues.urgent, &mut queues.bulk] {
+        if queue.iter().any(|job| job.outbox.is_closed()) {
+            let jobs = std::mem::take(queue).into_iter();
+            for job in jobs {
+                if job.outbox.is_closed() {
+                    dead.push(job);
+                } else {
+                    queue.push_back(job);
+                }
+            }
+        }
+    }
+    dead
+}
+
 impl Pool {
     /// Starts the threads.
     pub fn start(disks: Disks, options: PoolOptions) -> std::io::Result<Self> {
@@ -401,6 +422,12 @@ impl Pool {
                 error: format!("more than {MAX_QUESTIONS} questions wait"),
             });
         }
+    }
+
+    /// As if a chunk of the disk had failed just now.
+    #[cfg(test)]
+    pub(super) fn shared_failing(&self, disk: usize) {
+        self.shared.failing[disk].store(true, Ordering::Relaxed);
     }
 
     fn ask(&self, question: Question) -> bool {

@@ -4,24 +4,26 @@ use std::time::Duration;
 
 use super::random;
 
-const FIRST: Duration = Duration::from_millis(500);
+/// The first pause, where nothing else is said.
+pub(crate) const FIRST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_secs(15);
 
 /// 0.5 s, doubled up to 15 s; each pause is between half of that and all of it, so that many machines do not come back
 /// in step.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    first: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { next: FIRST }
+    pub(super) fn new(first: Duration) -> Self {
+        Self { first, next: first }
     }
 
     /// After a success.
     pub(super) fn reset(&mut self) {
-        self.next = FIRST;
+        self.next = self.first;
     }
 
     pub(super) fn next(&mut self) -> Duration {
@@ -38,7 +40,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_their_bound_and_start_again() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(FIRST);
         for expected in [500, 1000, 2000, 4000, 8000, 15000, 15000] {
             let pause = backoff.next();
             let whole = Duration::from_millis(expected);

@@ -34,6 +34,7 @@ pub(super) struct Link {
     pub(super) target: Target,
     pub(super) identity: Identity,
     pub(super) session: [u8; 16],
+    pub(super) first_pause: Duration,
 }
 
 impl Link {

@@ -20,7 +20,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Keeps one data stream open for as long as the control stream stands.
 pub(super) async fn run(link: Arc<Link>, pool: Arc<Pool>) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(link.first_pause);
     loop {
         let mut opened = false;
         if let Err(status) = stream(&link, &pool, &mut opened).await {

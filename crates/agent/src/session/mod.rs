@@ -19,6 +19,7 @@ mod tests;
 mod wish;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tonic::Code;
@@ -30,6 +31,7 @@ use crate::config::Target;
 use crate::disks::Pool;
 use backoff::Backoff;
 
+pub(crate) use backoff::FIRST as FIRST_PAUSE;
 pub use dial::{Answer, test_connection};
 pub use wish::{label, wish};
 
@@ -44,6 +46,8 @@ pub struct SessionOptions {
     pub inventory: Arc<Inventory>,
     /// What is asked for.
     pub wish: Wish,
+    /// First pause between two attempts; half a second, less in tests.
+    pub first_pause: Duration,
 }
 
 /// What happens to a session, for whoever shows it.
@@ -146,7 +150,7 @@ struct Runner {
 
 impl Runner {
     async fn run(mut self) -> Result<(), SessionError> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(self.options.first_pause);
         let mut last = None;
         loop {
             self.event(Event::Connecting(last.take()));
@@ -217,6 +221,7 @@ impl Runner {
             target: target.clone(),
             identity,
             session: self.session,
+            first_pause: self.options.first_pause,
         };
         let mut welcomed = false;
         let ended = link
