@@ -35,6 +35,8 @@ use crate::{Control, Error, Result, ServerConfig};
 const MAX_STREAMS: u32 = 32;
 /// Bytes of a request's headers.
 const MAX_HEADERS: u32 = 16 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// Frames that carry a chunk in few pieces.
 const FRAME_LEN: u32 = 256 << 10;
 
@@ -117,7 +119,7 @@ impl Server<'_> {
                 address: address.to_string(),
                 source,
             };
-            let socket = TcpListener::bind(address).await.map_err(failed)?;
+            let socket = listener(*address).map_err(failed)?;
             addresses.push(socket.local_addr().map_err(failed)?);
             sockets.push(socket);
         }
@@ -193,6 +195,25 @@ impl Server<'_> {
         listening.spawn("the web page", serving);
         Ok(())
     }
+}
+
+/// A listener of one family: `[::]` takes no IPv4, so that `0.0.0.0` with the same port can be listened on too.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // A server that was ended starts again on its port at once.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// A socket that only its owner may open. One that an earlier server left is replaced: this server holds the lock.
