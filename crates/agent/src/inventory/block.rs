@@ -134,6 +134,9 @@ fn slaves(paths: &Paths, dir: &std::path::Path) -> Vec<Slave> {
         .collect()
 }
 
+/// Prefix of a name, its family, what has to follow.
+type Rule<'a> = (&'a str, Family, &'a dyn Fn(&str) -> bool);
+
 /// The family of a kernel name; `None` for what is no disk.
 pub(crate) fn family(name: &str) -> Option<Family> {
     let letters = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase());
@@ -144,7 +147,7 @@ pub(crate) fn family(name: &str) -> Option<Family> {
     };
     // Xen may show a single partition as a device: xvda1.
     let xen = |rest: &str| letters(rest.trim_end_matches(|c: char| c.is_ascii_digit()));
-    let rules: [(&str, Family, &dyn Fn(&str) -> bool); 13] = [
+    let rules: [Rule<'_>; 13] = [
         ("sd", Family::Scsi, &letters),
         ("hd", Family::Ide, &letters),
         ("vd", Family::Virtio, &letters),

@@ -108,10 +108,11 @@ fn ata_port(device: &BlockDevice) -> Option<&str> {
 /// libata drives both kinds. A driver for parallel ports says so by its name; ata_piix drives both and is asked for the
 /// speed of the link, which only serial ones have.
 fn ata(paths: &Paths, device: &BlockDevice, port: &str) -> Bus {
+    let sys = paths.real_sys();
     let driver = device
         .real
         .ancestors()
-        .filter(|dir| dir.starts_with(&paths.real_sys()))
+        .filter(|dir| dir.starts_with(&sys))
         .filter(|dir| dir.join("vendor").exists() && dir.join("class").exists())
         .find_map(|dir| sysfs::link_name(dir.join("driver")));
     match driver.as_deref() {

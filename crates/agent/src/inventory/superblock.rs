@@ -43,6 +43,9 @@ impl Signature {
     }
 }
 
+/// Looks for one kind of superblock in the first bytes.
+type Reader = fn(&[u8]) -> Option<Signature>;
+
 /// Bytes up to a zero, as text for people.
 fn string(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
@@ -59,7 +62,7 @@ pub(crate) fn probe(disk: &dyn ReadAt) -> io::Result<Option<Signature>> {
     if let Some(found) = probe_array(disk)? {
         return Ok(Some(found));
     }
-    let readers: [fn(&[u8]) -> Option<Signature>; 10] = [
+    let readers: [Reader; 10] = [
         md_1,
         lvm,
         boot_sector,

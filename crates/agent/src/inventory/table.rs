@@ -322,9 +322,9 @@ pub(crate) fn utf16(bytes: &[u8]) -> String {
 pub(crate) fn crc32(data: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0u32; 256];
-        let mut byte = 0;
+        let mut byte = 0u32;
         while byte < 256 {
-            let mut crc = byte as u32;
+            let mut crc = byte;
             let mut bit = 0;
             while bit < 8 {
                 crc = if crc & 1 == 1 {
@@ -334,7 +334,7 @@ pub(crate) fn crc32(data: &[u8]) -> u32 {
                 };
                 bit += 1;
             }
-            table[byte] = crc;
+            table[byte as usize] = crc;
             byte += 1;
         }
         table
