@@ -218,7 +218,7 @@ fn jobs(mib: usize, count: u64, disk: &Arc<Vec<u8>>) -> Speed {
         let identity = rig.pki.client("agent");
         rig.agents.admit(&identity, job + 1, &machine);
         for source in machine.sources() {
-            source.will_need(&[0..source.virtual_size()]);
+            source.will_need(std::slice::from_ref(&(0..source.virtual_size())));
         }
         all.push((machine, identity, Arc::new(agent)));
     }

@@ -144,7 +144,7 @@ mod tests {
             } else {
                 block * 7 % 11 % 4
             };
-            states.set(block, all[nth as usize]);
+            states.set(block, all[usize::try_from(nth).unwrap()]);
         }
         for state in all {
             for start in 0..101 {

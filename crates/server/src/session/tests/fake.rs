@@ -70,9 +70,12 @@ fn issue(issuer: &Issuer<'static, KeyPair>, name: &str) -> Identity {
     }
 }
 
+/// A certificate, and what its holder is admitted to.
+type Known = (Vec<u8>, AgentId, JobId, Arc<RemoteMachine>);
+
 /// Jobs that admit every agent that they know to the machine that was set for it.
 pub(crate) struct TestAgents {
-    known: Mutex<Vec<(Vec<u8>, AgentId, JobId, Arc<RemoteMachine>)>>,
+    known: Mutex<Vec<Known>>,
     pub(crate) status: watch::Sender<JobStatus>,
     pub(crate) events: Mutex<Vec<String>>,
 }
@@ -384,7 +387,7 @@ impl FakeAgent {
     fn read(&self, request: &ReadRequest) -> Chunk {
         let disk = &self.disks[request.disk as usize];
         let range = request.offset..request.offset + u64::from(request.len);
-        let bytes = &disk[range.start as usize..range.end as usize];
+        let bytes = part(disk, range.start, range.end);
         let bad = self.bad.iter().filter_map(|bad| {
             let (start, end) = (bad.start.max(range.start), bad.end.min(range.end));
             (start < end).then(|| proto::Range {
@@ -423,7 +426,7 @@ impl FakeAgent {
         let disk = &self.disks[request.disk as usize];
         let mut root = blake3::Hasher::new();
         for range in &request.ranges {
-            let bytes = &disk[range.offset as usize..(range.offset + range.len) as usize];
+            let bytes = part(disk, range.offset, range.offset + range.len);
             for block in bytes.chunks(BLOCK_LEN as usize) {
                 root.update(&chunk::block_hash(block));
             }
@@ -434,6 +437,10 @@ impl FakeAgent {
             error: String::new(),
         }
     }
+}
+
+fn part(disk: &[u8], start: u64, end: u64) -> &[u8] {
+    &disk[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()]
 }
 
 fn message(message: agent_message::Message) -> AgentMessage {

@@ -5,6 +5,7 @@ mod hostile;
 mod transfer;
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Setup {
 /// Copies a whole disk through the copy engine.
 fn receive(source: &dyn BlockSource) -> Result<Vec<u8>, Error> {
     let size = source.virtual_size();
-    source.will_need(&[0..size]);
+    source.will_need(slice::from_ref(&(0..size)));
     let sink = Memory(std::sync::Mutex::new(vec![
         0;
         usize::try_from(size).unwrap()

@@ -163,7 +163,7 @@ fn jobs_share_a_limit_fairly() {
         .collect();
     let running: Vec<_> = setups.iter().map(Setup::start).collect();
     for setup in &setups {
-        setup.machine.sources()[0].will_need(&[0..32 << 20]);
+        setup.machine.sources()[0].will_need(slice::from_ref(&(0..32 << 20)));
     }
     std::thread::sleep(Duration::from_secs(2));
     let done: Vec<u64> = setups
@@ -218,19 +218,20 @@ fn bad_places_are_kept_and_read_again_only_on_request() {
     let mut disk = mixed(2, 9);
     disk[70_000..71_024].fill(0);
     let mut agent = FakeAgent::new(vec![disk.clone()]);
-    agent.bad = vec![70_000..71_024];
+    let bad = 70_000..71_024;
+    agent.bad = vec![bad.clone()];
     let mut setup = Setup::new(agent);
     let running = setup.start();
     let source = setup.machine.sources().remove(0);
     assert!(receive(source.as_ref()).unwrap() == disk);
-    assert_eq!(setup.machine.disks()[0].bad, [70_000..71_024]);
+    assert_eq!(setup.machine.disks()[0].bad, slice::from_ref(&bad));
     assert_eq!(setup.machine.progress().bad_bytes, 1024);
     let proof = setup.machine.prove(false, &CancelToken::new()).unwrap();
     assert!(proof[0].covered_bytes <= (disk.len() - BLOCK) as u64);
     drop(running);
     let before = setup.agent.requested_bytes();
     setup.reopen(|_| {});
-    assert_eq!(setup.machine.disks()[0].bad, [70_000..71_024]);
+    assert_eq!(setup.machine.disks()[0].bad, slice::from_ref(&bad));
     let mut buf = vec![1; 2 * BLOCK];
     setup.machine.sources()[0].read_at(&mut buf, 0).unwrap();
     assert_eq!(setup.agent.requested_bytes(), before);
