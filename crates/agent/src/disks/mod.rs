@@ -20,7 +20,7 @@ pub(crate) mod tests;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wire::session::{ExtentsReply, ExtentsRequest, ReadRequest};
@@ -153,6 +153,11 @@ impl Disk {
             .clone()
     }
 
+    /// The last chunk had sectors that were found unreadable only then.
+    fn is_failing(&self) -> bool {
+        self.streak.load(Ordering::Relaxed) > 0
+    }
+
     /// Reads one chunk of whole blocks into `buf`, which gets its length. What cannot be read is zero and in the ranges
     /// that are returned, ascending and apart. What failed before is not tried again unless `retry_bad`.
     pub fn read_chunk(
@@ -267,15 +272,6 @@ impl Disks {
             data,
             error,
         }
-    }
-
-    /// Bytes that could not be read, of all disks.
-    pub fn bad_bytes(&self) -> u64 {
-        self.disks
-            .iter()
-            .flatten()
-            .map(|disk| disk.bad().total())
-            .sum()
     }
 }
 

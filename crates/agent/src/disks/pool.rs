@@ -246,7 +246,6 @@ impl Shared {
         buf: &mut Vec<u8>,
         ticket: &mut Ticket,
     ) -> Chunk {
-        let before = self.disks.bad_bytes();
         let bad = match serve(&self.disks, request, buf) {
             Ok(bad) => bad,
             Err(error) => {
@@ -255,7 +254,8 @@ impl Shared {
             }
         };
         if let Some(failing) = self.failing.get(request.disk as usize) {
-            let anew = !bad.is_empty() && self.disks.bad_bytes() > before;
+            let disk = self.disks.get(request.disk);
+            let anew = !bad.is_empty() && disk.is_ok_and(|disk| disk.is_failing());
             failing.store(anew, Ordering::Relaxed);
             if anew {
                 self.log_bad(request, &bad);

@@ -1,7 +1,6 @@
 //! The pool and careful reading, over disks that fail on demand.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use tokio_stream::StreamExt;

@@ -6,6 +6,9 @@
 //!                        └────────── cancelled before a job ───────┘ <──────┘ retry
 //! ```
 
+mod setup;
+mod status;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +21,10 @@ use super::{Command, Connection, Handle, LOG_LINES, NetworkView, Phase, View};
 use crate::config::{Config, InterfaceConfig, Post};
 use crate::disks::DiskSpec;
 use crate::session::{self, Answer, Event, SessionError};
+use status::{describe, is_final};
 
 /// How often the interfaces are looked at.
 const NETWORK_EVERY: Duration = Duration::from_secs(3);
-/// Between attempts of an unattended agent to set up the network or to reach the server.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Between lines of progress in the plain log.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Longest line of the log, in bytes; what a server or a device sends may be longer.
@@ -253,103 +255,6 @@ impl Controller {
         }
     }
 
-    fn detect(&mut self) {
-        self.view.phase = Phase::Detecting;
-        let host = Arc::clone(&self.host);
-        self.background(move || Report::Detected(Box::new(host.detect())));
-    }
-
-    fn detected(&mut self, found: Detected) {
-        let disks: Vec<String> = found
-            .inventory
-            .disks
-            .iter()
-            .map(|disk| format!("{} ({} bytes)", disk.name, disk.virtual_size))
-            .collect();
-        self.log(format!("found disks: {}", disks.join(", ")));
-        for concern in &found.inventory.concerns {
-            self.log(format!("note: {concern}"));
-        }
-        self.specs = found.disks;
-        self.view.inventory = Some(Arc::new(found.inventory));
-        self.view.phase = Phase::Setup;
-    }
-
-    fn configure_network(&mut self) {
-        if self.view.network.busy {
-            return;
-        }
-        self.view.network.busy = true;
-        self.view.network.error = None;
-        let host = Arc::clone(&self.host);
-        let interfaces = self.view.config.network.clone();
-        self.background(move || Report::Configured(host.configure(&interfaces)));
-    }
-
-    fn look_at_network(&self) {
-        let host = Arc::clone(&self.host);
-        self.background(move || Report::Network(host.network()));
-    }
-
-    fn background(&self, work: impl FnOnce() -> Report + Send + 'static) {
-        let reports = self.reports.clone();
-        tokio::task::spawn_blocking(move || reports.send(work()));
-    }
-
-    fn again(&self) {
-        let reports = self.reports.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(AGAIN_AFTER).await;
-            reports.send(Report::Again)
-        });
-    }
-
-    fn test(&mut self) {
-        self.testing = true;
-        let config = &self.view.config;
-        let known = config
-            .fingerprint
-            .or(config.join.as_ref().map(|join| join.fingerprint));
-        let (addresses, reports) = (config.addresses(), self.reports.clone());
-        tokio::spawn(async move {
-            reports.send(Report::Tested(
-                session::test_connection(&addresses, known).await,
-            ))
-        });
-    }
-
-    fn was_tested(&mut self, result: Result<Answer, (String, bool)>) {
-        match result {
-            Ok(Answer::Ready { address, version }) => {
-                self.tested = true;
-                self.testing = false;
-                self.view.error = None;
-                self.log(format!("{address} answers: v2v {version}"));
-            }
-            Ok(Answer::Shows {
-                address,
-                fingerprint,
-            }) => {
-                self.testing = false;
-                self.view.shown_fingerprint = Some(fingerprint);
-                self.log(format!("{address} shows the fingerprint {fingerprint}"));
-            }
-            Err((error, for_good)) => {
-                if self.view.error.as_ref() != Some(&error) {
-                    self.log(format!("the server cannot be reached: {error}"));
-                }
-                self.view.error = Some(error.clone());
-                if !self.view.config.unattended {
-                    self.testing = false;
-                } else if for_good && self.view.phase == Phase::Setup {
-                    self.fail(error);
-                } else {
-                    self.again();
-                }
-            }
-        }
-    }
-
     fn start(&mut self) {
         if self.running.is_some() || self.view.phase == Phase::Detecting {
             return;
@@ -511,40 +416,4 @@ impl Controller {
             print(line);
         }
     }
-}
-
-/// The job will not go on by itself.
-pub(super) fn is_final(state: JobState) -> bool {
-    matches!(
-        state,
-        JobState::Done | JobState::DoneWithErrors | JobState::Failed | JobState::Cancelled
-    )
-}
-
-/// A status in one line.
-fn describe(status: &JobStatus) -> String {
-    let state = status
-        .state()
-        .as_str_name()
-        .to_ascii_lowercase()
-        .replace('_', " ");
-    let mut line = state;
-    if !status.text.is_empty() {
-        line = format!("{line}: {}", status.text);
-    }
-    if status.total_bytes > 0 {
-        let percent = status.done_bytes.saturating_mul(100) / status.total_bytes;
-        line = format!(
-            "{line}, {percent} % of {} MiB, {} MiB/s",
-            status.total_bytes >> 20,
-            status.rate_bytes >> 20
-        );
-    }
-    if status.bad_bytes > 0 {
-        line = format!("{line}, {} bytes unreadable", status.bad_bytes);
-    }
-    if !status.error.is_empty() {
-        line = format!("{line}: {}", status.error);
-    }
-    line
 }
