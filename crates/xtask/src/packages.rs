@@ -53,11 +53,7 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Demo,
         "the overlay from which a sample is made",
     ),
-    (
-        "kmod",
-        Group::Iso,
-        "depmod for the appliance and the ISO",
-    ),
+    ("kmod", Group::Iso, "depmod for the appliance and the ISO"),
     ("cpio", Group::Demo, "looks into initramfs archives"),
     (
         "xz-utils",
