@@ -364,6 +364,19 @@ mod tests {
         );
         let error = choose(dir.path(), &["zfs".into()]).unwrap_err().to_string();
         assert!(error.contains("zfs"), "{error}");
+        let names = |list: &[&str]| {
+            list.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let chosen = choose(dir.path(), &names(&["k/", "-k/xfs", "-k/crc"])).unwrap();
+        assert_eq!(chosen.into_iter().collect::<Vec<_>>(), ["k/other.ko.xz"]);
+        assert!(
+            choose(dir.path(), &names(&["nowhere/?"]))
+                .unwrap()
+                .is_empty()
+        );
+        assert!(choose(dir.path(), &names(&["nowhere/"])).is_err());
     }
 
     #[test]
