@@ -51,6 +51,8 @@ pub struct LaunchOptions {
     pub nbd_socket: PathBuf,
     /// Exports on it, in the machine's order of disks.
     pub exports: Vec<String>,
+    /// Logical sector size of each, in bytes; 512 where none is said. A partition table counts in them.
+    pub sector_sizes: Vec<u32>,
 }
 
 impl LaunchOptions {
@@ -70,6 +72,7 @@ impl LaunchOptions {
             scratch_dir,
             nbd_socket,
             exports,
+            sector_sizes: Vec::new(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Appliance {
             scratch: &options.scratch_dir,
             nbd_socket: &options.nbd_socket,
             exports: &options.exports,
+            sector_sizes: &options.sector_sizes,
         };
         let qemu = Qemu::start(&program, &config)?;
         let watch = Watch {

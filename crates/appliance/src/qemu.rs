@@ -37,6 +37,7 @@ pub(crate) struct Config<'a> {
     pub(crate) scratch: &'a Path,
     pub(crate) nbd_socket: &'a Path,
     pub(crate) exports: &'a [String],
+    pub(crate) sector_sizes: &'a [u32],
 }
 
 /// The program, found and new enough.
@@ -152,11 +153,15 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
                 "nbd,node-name=disk{index},server.type=unix,server.path={socket},export={export},discard=unmap"
             ),
         ]);
+        let sectors = match config.sector_sizes.get(index) {
+            None | Some(512) => String::new(),
+            Some(size) => format!(",logical_block_size={size},physical_block_size={size}"),
+        };
         push(&[
             &"-device",
             &format!(
                 "virtio-blk-pci,drive=disk{index},serial=disk{index},discard=on,write-zeroes=on,\
-                 multifunction=on,addr={}",
+                 multifunction=on,addr={}{sectors}",
                 address(index)
             ),
         ]);
@@ -349,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_in_the_scratch_folder_are_named_relative_to_it() {
+    fn arguments_name_sockets_from_the_scratch_folder_and_sector_sizes() {
         let image = ApplianceImage {
             kernel: "/k".into(),
             initramfs: "/i".into(),
@@ -362,6 +367,7 @@ mod tests {
             scratch: Path::new("/very/long/scratch"),
             nbd_socket: Path::new("/very/long/scratch/nbd.sock"),
             exports: &["disk0".to_owned()],
+            sector_sizes: &[4096],
         };
         let args: Vec<_> = arguments(&config)
             .into_iter()
@@ -370,6 +376,11 @@ mod tests {
         assert!(
             args.iter()
                 .any(|arg| arg.contains("server.path=nbd.sock,export=disk0")),
+            "{args:?}"
+        );
+        assert!(
+            args.iter()
+                .any(|arg| arg.ends_with(",logical_block_size=4096,physical_block_size=4096")),
             "{args:?}"
         );
         assert!(
@@ -400,6 +411,7 @@ mod tests {
             scratch: dir.path(),
             nbd_socket: Path::new("/x"),
             exports: &[],
+            sector_sizes: &[],
         };
         let qemu = Qemu::start(&fake, &config).unwrap();
         while qemu.status().is_none() {

@@ -51,7 +51,7 @@ pub struct Config {
     pub resync: bool,
     /// `p2v.skip_test_connection`.
     pub skip_test_connection: bool,
-    /// `p2v.post=`: what is done after success.
+    /// `p2v.post=`: what is done after success; unattended machines power off unless told otherwise.
     pub post: Post,
     /// `p2v.fail=`: what is done after a failure.
     pub fail: Post,

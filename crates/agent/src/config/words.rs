@@ -75,6 +75,7 @@ struct Reader {
     network: NetworkWords,
     port: Option<u16>,
     auto: Option<bool>,
+    post: Option<Post>,
 }
 
 impl Reader {
@@ -122,7 +123,7 @@ impl Reader {
             "resync" => config.resync = flag(value)?,
             "skip_test_connection" => config.skip_test_connection = flag(value)?,
             "dump_config_and_exit" => config.dump_config_and_exit = flag(value)?,
-            "post" => config.post = post(value)?,
+            "post" => self.post = Some(post(value)?),
             "fail" => config.fail = post(value)?,
             _ => return self.guest(name, value),
         }
@@ -197,6 +198,12 @@ impl Reader {
         }
         let complete = config.target().is_ok();
         config.unattended = self.auto.unwrap_or(complete);
+        // As virt-p2v has it: a machine that nobody attends is off when it has arrived, so that it cannot run twice.
+        let post = match config.unattended {
+            true => Post::Poweroff,
+            false => Post::Stay,
+        };
+        config.post = self.post.unwrap_or(post);
         if config.unattended && !complete {
             config.problems.push(
                 "p2v.auto: nobody can be reached without p2v.join= (or p2v.server=, p2v.fingerprint= and p2v.code=)"

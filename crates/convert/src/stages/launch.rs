@@ -58,6 +58,10 @@ pub(crate) fn run(
         memsize_mib: job.appliance.memsize_mib,
         smp: job.appliance.smp,
         encrypted: !job.keys.is_empty(),
+        sector_sizes: disks
+            .iter()
+            .map(|disk| disk.logical_sector_size())
+            .collect(),
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
         ..LaunchOptions::new(
             host.accel,
