@@ -1,4 +1,4 @@
-//! `cargo xtask bench [--skip-virt-v2v] [--only-images]`: the figures that README.md states, measured side by side
+//! `cargo xtask bench [--skip-virt-v2v] [--only-images|--only-p2v]`: the figures that README.md states, measured side by side
 //! in one run.
 //!
 //! Both programs read and write on the same file system: `/dev/shm`, where neither waits for a disk, or
@@ -8,6 +8,7 @@
 
 mod grains;
 mod images;
+mod p2v;
 mod whole;
 
 use std::fs;
@@ -42,15 +43,19 @@ struct Line {
 
 #[expect(clippy::print_stdout, reason = "the result")]
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let (mut skip_virt_v2v, mut only_images) = (false, false);
+    let (mut skip_virt_v2v, mut only_images, mut only_p2v) = (false, false, false);
     for arg in args {
         match arg.as_str() {
             "--skip-virt-v2v" => skip_virt_v2v = true,
             "--only-images" => only_images = true,
-            other => bail!("unknown option {other}, expected --skip-virt-v2v or --only-images"),
+            "--only-p2v" => only_p2v = true,
+            other => bail!(
+                "unknown option {other}, expected --skip-virt-v2v, --only-images or --only-p2v"
+            ),
         }
     }
-    packages::ensure(if skip_virt_v2v || only_images {
+    let whole = !only_images && !only_p2v;
+    packages::ensure(if skip_virt_v2v || !whole {
         packages::Group::Demo
     } else {
         packages::Group::Bench
@@ -60,10 +65,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
     }
     fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    let v2v = if only_images {
-        build::build("v2v", "v2v", build::Profile::Release)?
-    } else {
+    let v2v = if whole {
         dist::build()?.join("v2v")
+    } else {
+        build::build("v2v", "v2v", build::Profile::Release)?
     };
     let mut bench = Bench {
         v2v,
@@ -72,12 +77,17 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         lines: Vec::new(),
     };
     let mut result = json!({"host": host()?});
-    if !only_images {
+    if whole {
         let whole = bench.whole(!skip_virt_v2v)?;
         result["huge_disk"] = bench.huge(whole.best)?;
         result["whole"] = whole.json;
     }
-    result["images"] = bench.images()?;
+    if !only_p2v {
+        result["images"] = bench.images()?;
+    }
+    if !only_images {
+        result["p2v"] = bench.p2v()?;
+    }
     let host = &result["host"];
     println!("{}", host["text"].as_str().unwrap_or_default());
     for line in &bench.lines {
