@@ -101,7 +101,8 @@ fn somebody_at_the_serial_console_sends_the_machine() -> Result<()> {
     assert_proved(&done)?;
     assert_image_clean(&image(&rig.server, "by-hand"))?;
     ensure!(Path::new(&rig.iso).is_file());
-    machine.press_power()?;
+    ensure!(last.contains("> [ Power off ]"), "{last}");
+    hand.types("\r")?;
     machine.console.wait_off(SOON)?;
     rig.server.stop()
 }

@@ -116,7 +116,8 @@ impl Run {
 fn the_connection_is_cut_ten_times() -> Result<()> {
     let whole = undisturbed()?.wire;
     let run = Run::start_by(&[], |proxy| {
-        let marks = proxy.cut_at_random(4, 10, whole / 10 * 9);
+        // A line that breaks is slow: the agent compresses, and about half as much crosses.
+        let marks = proxy.cut_at_random(4, 10, whole / 10 * 4);
         note(&format!("cuts after {marks:?} bytes"));
     })?;
     let begun = Instant::now();

@@ -113,7 +113,7 @@ fn look_at(path: &Path, number: u32) -> Result<(Disk, DiskSpec), String> {
         ));
     }
     let size = FileMedium::open(&path)
-        .and_then(|medium| medium.len())
+        .and_then(|medium| medium.byte_len())
         .map_err(wrong)?;
     if size == 0 {
         return Err(format!("--disk {}: it is empty", path.display()));

@@ -227,10 +227,10 @@ fn prefix_len(text: &str, address: IpAddr) -> Result<u8, String> {
         if address.is_ipv4() && bits.count_ones() == prefix {
             return Ok(u8::try_from(prefix).unwrap_or(32));
         }
-    } else if let Ok(prefix) = text.trim_start_matches('/').parse::<u8>() {
-        if prefix <= max {
-            return Ok(prefix);
-        }
+    } else if let Ok(prefix) = text.trim_start_matches('/').parse::<u8>()
+        && prefix <= max
+    {
+        return Ok(prefix);
     }
     Err(format!(
         "expected a network mask such as 255.255.255.0 or 0 to {max}, found {text}"

@@ -27,6 +27,7 @@ fn words_are_cut_as_the_kernel_cuts_them() {
 
 /// A word and the lines of the dump that it adds to those of an empty command line.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_word_is_understood_in_both_spellings() {
     let table: &[(&str, &str)] = &[
         ("p2v.server=conv", "server = conv:7440"),

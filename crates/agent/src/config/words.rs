@@ -94,11 +94,11 @@ impl Reader {
             _ => {
                 // In names of parameters the kernel takes a dash for an underscore.
                 let name = key.replace('-', "_");
-                if let Some(name) = name.strip_prefix("p2v.") {
-                    if let Err(problem) = self.p2v(name, value) {
-                        // The value may be a secret; it is not repeated.
-                        self.problem(key, &problem);
-                    }
+                if let Some(name) = name.strip_prefix("p2v.")
+                    && let Err(problem) = self.p2v(name, value)
+                {
+                    // The value may be a secret; it is not repeated.
+                    self.problem(key, &problem);
                 }
             }
         }

@@ -43,7 +43,7 @@ impl FileMedium {
     }
 
     /// Bytes from here to the end: of a device its capacity.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn byte_len(&self) -> io::Result<u64> {
         let _guard = self.seeking.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(seek(&self.file, SeekFrom::End(0))?)
     }
@@ -119,6 +119,7 @@ impl Medium for FileMedium {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are meant")]
 mod tests {
     use std::io::{Seek, Write};
 
@@ -133,7 +134,7 @@ mod tests {
             file.write_all(&[3; 65536]).unwrap();
         }
         let medium = FileMedium::open(file.path()).unwrap();
-        assert_eq!(medium.len().unwrap(), 8 << 20);
+        assert_eq!(medium.byte_len().unwrap(), 8 << 20);
         let Some(found) = medium.data_ranges(0..8 << 20, 100).unwrap() else {
             return; // A file system without holes: all is data.
         };

@@ -15,6 +15,7 @@ mod pool;
 mod proof;
 mod ranges;
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are meant")]
 pub(crate) mod tests;
 
 use std::io;

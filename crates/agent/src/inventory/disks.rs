@@ -223,14 +223,13 @@ fn disk(
     disk
 }
 
-/// Why a disk of its own is not chosen unless somebody names it.
+/// Why a disk of its own is not chosen unless somebody names it. That it is read-only is no reason: our own system
+/// makes every disk so before anything else sees it.
 fn reason(disk: &Disk) -> &'static str {
     if disk.bus() == Bus::Usb {
         "on USB"
     } else if disk.removable {
         "removable"
-    } else if disk.read_only {
-        "read-only"
     } else {
         ""
     }

@@ -132,7 +132,7 @@ fn machine_id(dmi: &Dmi, nics: &[Nic], disks: &[Disk]) -> Vec<u8> {
         !disk.removable
             && disk.bus() != Bus::Usb
             && disk.kind() != DiskKind::File
-            && (disk.left_out.is_empty() || disk.read_only)
+            && disk.left_out.is_empty()
     });
     facts.extend(fixed.map(|disk| format!("disk {} {}", disk.virtual_size, disk.serial)));
     facts.sort();

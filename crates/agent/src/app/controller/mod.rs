@@ -49,6 +49,9 @@ pub struct Detected {
     pub disks: Vec<DiskSpec>,
 }
 
+/// Where log lines go.
+pub(crate) type Print = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How the controller is used.
 #[derive(Clone, Default)]
 pub struct AppOptions {
@@ -57,7 +60,7 @@ pub struct AppOptions {
     /// End when the job has, whatever `post` and `fail` say.
     pub end_with_job: bool,
     /// Is given every line of the log, and progress now and then.
-    pub print: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub print: Option<Print>,
     /// First pause between two attempts to connect; `None`: half a second.
     pub first_pause: Option<Duration>,
 }
@@ -362,10 +365,10 @@ impl Controller {
             return;
         }
         self.view.connection = Connection::Idle;
-        if let Err(error) = result {
-            if self.view.phase == Phase::Running {
-                self.fail(error.to_string());
-            }
+        if let Err(error) = result
+            && self.view.phase == Phase::Running
+        {
+            self.fail(error.to_string());
         }
     }
 

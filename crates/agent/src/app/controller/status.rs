@@ -21,8 +21,8 @@ pub(super) fn describe(status: &JobStatus) -> String {
     if !status.text.is_empty() {
         line = format!("{line}: {}", status.text);
     }
-    if status.total_bytes > 0 {
-        let percent = status.done_bytes.saturating_mul(100) / status.total_bytes;
+    let percent = status.done_bytes.saturating_mul(100);
+    if let Some(percent) = percent.checked_div(status.total_bytes) {
         line = format!(
             "{line}, {percent} % of {} MiB, {} MiB/s",
             status.total_bytes >> 20,
