@@ -172,15 +172,3 @@ fn the_line_is_slow_and_long_and_once_dead() -> Result<()> {
     run.proxy.set_frozen(false);
     run.ends_the_same(0)
 }
-
-#[test]
-fn the_server_is_stopped_in_the_midst_and_goes_on() -> Result<()> {
-    let mut run = Run::start(&["--bandwidth-per-job", "40M"])?;
-    run.server.wait_received(run.id, SOME / 4, JOB)?;
-    run.server.stop()?;
-    run.proxy.set_refuse(true);
-    thread::sleep(Duration::from_secs(2));
-    run.proxy.set_refuse(false);
-    run.server.restart(&[])?;
-    run.ends_the_same(0)
-}
