@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::tool::Tool;
+use crate::tool::{Outcome, Tool};
 
 /// blkid's answer for one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,12 +39,24 @@ pub(super) fn probe<'a>(
     if nodes.is_empty() {
         return Ok(BTreeMap::new());
     }
-    // The exit code is that of the last device: 2 for nothing found, 8 for an ambivalent one.
-    let outcome = Tool::new("/usr/sbin/blkid")
+    let outcome = run(&nodes)?;
+    if outcome.code() == Some(0) || nodes.len() == 1 {
+        return Ok(parse(&outcome.stdout));
+    }
+    // A device on which it finds nothing (2), or more than one thing (8), ends it: those after it are not looked at, and
+    // what was found before is not printed. So each is asked about by itself.
+    let mut all = BTreeMap::new();
+    for node in &nodes {
+        all.append(&mut parse(&run(std::slice::from_ref(node))?.stdout));
+    }
+    Ok(all)
+}
+
+fn run(nodes: &[String]) -> Result<Outcome> {
+    Tool::new("/usr/sbin/blkid")
         .args(["-p", "-o", "export"])
-        .args(&nodes)
-        .run()?;
-    Ok(parse(&outcome.stdout))
+        .args(nodes)
+        .run()
 }
 
 /// One stanza of NAME=VALUE lines a device, by kernel name.
