@@ -79,7 +79,8 @@ fn somebody_at_the_serial_console_sends_the_machine() -> Result<()> {
     hand.sees("> [ Start ]", SOON)?;
     let summary = hand.keeps("serial-start")?;
     ensure!(!summary.contains("Missing"), "{summary}");
-    ensure!(summary.contains("sda"), "{summary}");
+    // The stick may have come before it: then it is sdb.
+    ensure!(summary.contains(" (6.0 GiB in all)"), "{summary}");
     ensure!(summary.contains("by-hand"), "{summary}");
     hand.types("\r")?;
     hand.sees("waiting for approval", SOON)?;
