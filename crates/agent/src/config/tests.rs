@@ -120,7 +120,7 @@ fn every_word_is_understood_in_both_spellings() {
         ),
         (
             "p2v.auto",
-            "unattended = true|problem = p2v.auto: nobody can be reached without p2v.join= (or p2v.server=, p2v.fingerprint= and p2v.code=)",
+            "unattended = true|post = poweroff|problem = p2v.auto: nobody can be reached without p2v.join= (or p2v.server=, p2v.fingerprint= and p2v.code=)",
         ),
         ("p2v.nonsense=1", "problem = p2v.nonsense: not known"),
         (

@@ -472,7 +472,7 @@ async fn an_unattended_agent_enrols_answers_exactly_and_ends() {
     assert_eq!(
         end,
         End {
-            post: Post::Stay,
+            post: Post::Poweroff,
             success: true,
             error: None
         }
