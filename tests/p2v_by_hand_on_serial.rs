@@ -104,6 +104,8 @@ fn somebody_at_the_serial_console_sends_the_machine() -> Result<()> {
     ensure!(Path::new(&rig.iso).is_file());
     ensure!(last.contains("> [ Power off ]"), "{last}");
     hand.types("\r")?;
+    hand.sees("Power this machine off?", SOON)?;
+    hand.types("y")?;
     machine.console.wait_off(SOON)?;
     rig.server.stop()
 }
