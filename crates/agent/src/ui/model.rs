@@ -44,7 +44,7 @@ pub(crate) enum Ask {
 impl Ask {
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Cancel => "Give the job up? What was copied so far is thrown away.",
+            Self::Cancel => "Give the job up? What was copied is kept for another try.",
             Self::Poweroff => "Power this machine off?",
             Self::Reboot => "Reboot this machine?",
         }
