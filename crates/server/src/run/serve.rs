@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::TryFutureExt;
 use tokio::net::{TcpListener, UnixListener};
@@ -15,8 +14,7 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::transport::Server as Transport;
 use types::CancelToken;
-use wire::KEEPALIVE_SECONDS;
-use wire::tls::{self, WINDOW_LEN};
+use wire::tls;
 
 use super::Started;
 use super::guard::guard;
@@ -25,7 +23,7 @@ use crate::admin::AdminService;
 use crate::enrol::EnrolService;
 use crate::jobs::Jobs;
 use crate::pki::Authority;
-use crate::session::Agents;
+use crate::session::{self, Agents};
 use crate::state::{FILE_MODE, State, failed};
 use crate::store::Store;
 use crate::web::{self, Access};
@@ -37,8 +35,6 @@ const MAX_STREAMS: u32 = 32;
 const MAX_HEADERS: u32 = 16 << 10;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Frames that carry a chunk in few pieces.
-const FRAME_LEN: u32 = 256 << 10;
 
 /// What the listeners need.
 pub(super) struct Server<'a> {
@@ -142,19 +138,14 @@ impl Server<'_> {
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
         ));
-        services.add_service(crate::session::service(Arc::clone(&agents)));
+        services.add_service(session::service(Arc::clone(&agents)));
         let mut routes = services.routes();
         let router = std::mem::take(routes.axum_router_mut());
         *routes.axum_router_mut() =
             router.layer(axum::middleware::from_fn_with_state(agents, guard));
-        let serving = Transport::builder()
-            .initial_stream_window_size(WINDOW_LEN)
-            .initial_connection_window_size(WINDOW_LEN)
-            .max_frame_size(FRAME_LEN)
+        let serving = session::transport()
             .max_concurrent_streams(MAX_STREAMS)
             .http2_max_header_list_size(MAX_HEADERS)
-            .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_SECONDS)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(2 * KEEPALIVE_SECONDS)))
             .add_routes(routes)
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections),
