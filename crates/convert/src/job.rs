@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use source::{SourceKind, SourceOptions};
 use target::TargetOptions;
-use types::{CancelToken, Change, GuestInfo, StaticIp};
+use types::{BlockBus, CancelToken, Change, Customise, GuestInfo, StaticIp};
 
 use crate::{NetworkRules, Result};
 
@@ -42,6 +42,39 @@ pub struct Conversion {
     pub parallel: usize,
     /// `--report`.
     pub report: Option<PathBuf>,
+    /// `--compat`, `--on-unknown`: what becomes of a guest that is not converted.
+    pub unknown: Unknown,
+    /// `--block-driver`.
+    pub block_driver: Option<BlockBus>,
+    /// virt-customize's options, in the order of the command line.
+    pub customise: Vec<Customise>,
+    /// Files of this host that `customise` names.
+    pub payload: Vec<PayloadFile>,
+    /// `--qemu-ga`: a package of the guest agent on this host.
+    pub qemu_ga: Option<PathBuf>,
+    /// `--allow-guest-code`.
+    pub allow_guest_code: bool,
+}
+
+/// A file or folder of this host that goes into the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadFile {
+    /// Name that [`Customise`] uses for it.
+    pub name: String,
+    /// Where it is on this host.
+    pub path: PathBuf,
+}
+
+/// What becomes of a guest that this program cannot convert: an unknown system, an appliance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// It is refused; the message offers the other choices.
+    #[default]
+    Refuse,
+    /// Its disks are copied unchanged and it gets devices that every system drives (`--on-unknown=copy`).
+    Copy,
+    /// Any guest is treated so, convertible or not (`--compat`).
+    CopyAlways,
 }
 
 /// Which operating system to convert when there are several.

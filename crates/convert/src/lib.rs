@@ -17,7 +17,9 @@ mod stages;
 
 pub use error::{Error, Result};
 pub use events::{DiskProgress, Events, Stage};
-pub use job::{ApplianceOptions, Conversion, Gate, Job, Open, Outcome, RootChoice, Trim};
+pub use job::{
+    ApplianceOptions, Conversion, Gate, Job, Open, Outcome, PayloadFile, RootChoice, Trim, Unknown,
+};
 pub use networks::{MacRule, NetworkRules};
 
 use source::Opened;

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
-use types::Change;
+use types::{Change, StepOutcome, StepReport};
 
 use crate::root::{CONFIG_MAX, INITRD_MAX, Kind, Root};
 use crate::{ErrorKind, Result};
@@ -18,6 +18,13 @@ pub struct Recorder<'r> {
     changes: Vec<Change>,
     warnings: Vec<String>,
     unlabelled: Vec<String>,
+    /// Changes before the present step.
+    before: usize,
+    /// Why the present step could not do all that it should.
+    skipped: Option<String>,
+    /// Why the present step had nothing to do.
+    not_needed: Option<String>,
+    steps: Vec<StepReport>,
 }
 
 impl<'r> Recorder<'r> {
@@ -29,12 +36,47 @@ impl<'r> Recorder<'r> {
             changes: Vec::new(),
             warnings: Vec::new(),
             unlabelled: Vec::new(),
+            before: 0,
+            skipped: None,
+            not_needed: None,
+            steps: Vec::new(),
         }
     }
 
     /// Changes from now on belong to this step.
     pub fn begin(&mut self, step: &str) {
         step.clone_into(&mut self.step);
+        self.before = self.changes.len();
+        (self.skipped, self.not_needed) = (None, None);
+    }
+
+    /// The present step cannot do what it should; `reason` is for the report.
+    pub fn skip(&mut self, reason: impl Into<String>) {
+        self.skipped.get_or_insert(reason.into());
+    }
+
+    /// The present step has nothing to do; `reason` is for the report.
+    pub fn not_needed(&mut self, reason: impl Into<String>) {
+        self.not_needed.get_or_insert(reason.into());
+    }
+
+    /// Writes down what became of the present step.
+    pub fn end(&mut self) {
+        let changed = self.changes.len() > self.before;
+        let (outcome, reason) = match (self.skipped.take(), changed) {
+            (Some(reason), _) => (StepOutcome::Skipped, reason),
+            (None, true) => (StepOutcome::Applied, String::new()),
+            (None, false) => {
+                let reason = self.not_needed.take();
+                let reason = reason.unwrap_or_else(|| "nothing of it is in this guest".to_owned());
+                (StepOutcome::NotNeeded, reason)
+            }
+        };
+        self.steps.push(StepReport {
+            name: self.step.clone(),
+            outcome,
+            reason,
+        });
     }
 
     /// The guest.
@@ -185,9 +227,9 @@ impl<'r> Recorder<'r> {
         &self.changes
     }
 
-    /// Changes and warnings.
-    pub fn finish(self) -> (Vec<Change>, Vec<String>) {
-        (self.changes, self.warnings)
+    /// Changes, warnings, and what became of each step.
+    pub fn finish(self) -> (Vec<Change>, Vec<String>, Vec<StepReport>) {
+        (self.changes, self.warnings, self.steps)
     }
 
     fn hash_if_there(&self, path: &str) -> Result<Option<String>> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, Change, MacAddr, Nic};
+use crate::{Arch, Change, Customise, Firmware, MacAddr, Nic, StepReport};
 
 /// What the host tells the guest converter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,16 @@ pub struct ConvertOptions {
     pub nics: Vec<Nic>,
     /// `--mac MAC:ip:…`: addresses to configure in the guest.
     pub static_ips: Vec<StaticIp>,
+    /// Firmware that the source machine had, as far as known.
+    pub firmware: Option<Firmware>,
+    /// `--block-driver`: the bus that the disks get if the guest can drive it; virtio-blk when not given.
+    pub block_driver: Option<BlockBus>,
+    /// What is to be changed besides, in order.
+    pub customise: Vec<Customise>,
+    /// `--qemu-ga FILE`: a package of the guest agent, as a member of the payload.
+    pub qemu_ga: Option<String>,
+    /// `--allow-guest-code`: programs of the guest may be run in the appliance, without a network.
+    pub allow_guest_code: bool,
 }
 
 /// `--mac aa:bb:cc:dd:ee:ff:ip:ADDR,GATEWAY,PREFIX,NS1,…`.
@@ -106,4 +116,21 @@ pub struct ConvertOutcome {
     pub changes: Vec<Change>,
     /// What the administrator should know.
     pub warnings: Vec<String>,
+    /// What became of each step, in order.
+    pub steps: Vec<StepReport>,
+    /// Entries for the boot menu of the new machine's UEFI firmware, the default one first.
+    pub boot_entries: Vec<BootEntry>,
+}
+
+/// An entry of UEFI's boot menu (`Boot####`, UEFI 2.10 section 3.1.3) that starts a program on a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootEntry {
+    /// What the menu shows.
+    pub description: String,
+    /// Index of the disk.
+    pub disk: u32,
+    /// Number of the ESP in its partition table, from 1.
+    pub partition: u32,
+    /// Path of the program on the ESP, with backslashes.
+    pub path: String,
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Concern;
+
 /// One operating system found on the disks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GuestInfo {
     /// Device of the root file system, as [`BlockDevice::name`](crate::BlockDevice::name) spells it.
     pub root: String,
@@ -41,10 +43,12 @@ pub struct GuestInfo {
     pub has_guest_agent: bool,
     /// SELinux is set to enforcing or permissive.
     pub selinux: bool,
+    /// What its administrator should know before a conversion, the worst first.
+    pub concerns: Vec<Concern>,
 }
 
 /// Family of operating system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OsType {
     /// Linux.
@@ -52,11 +56,12 @@ pub enum OsType {
     /// Microsoft Windows.
     Windows,
     /// Something else.
+    #[default]
     Unknown,
 }
 
 /// Processor architecture of a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Arch {
@@ -67,6 +72,7 @@ pub enum Arch {
     /// 64-bit ARM.
     Aarch64,
     /// Anything else.
+    #[default]
     Other,
 }
 
@@ -82,7 +88,7 @@ pub struct Mountpoint {
 }
 
 /// One installed kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelInfo {
     /// `uname -r` of it: the name of its directory in /lib/modules.
     pub version: String,
@@ -92,6 +98,8 @@ pub struct KernelInfo {
     pub initrd: Option<String>,
     /// virtio_blk exists as module or built in.
     pub has_virtio_blk: bool,
+    /// virtio_scsi exists as module or built in.
+    pub has_virtio_scsi: bool,
     /// virtio_net exists as module or built in.
     pub has_virtio_net: bool,
     /// The initramfs already carries all that a virtio root needs (or it is built in).

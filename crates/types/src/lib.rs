@@ -5,6 +5,7 @@
 
 mod cancel;
 mod caps;
+mod customise;
 mod guest;
 mod mac;
 mod machine;
@@ -13,13 +14,14 @@ mod storage;
 
 pub use cancel::CancelToken;
 pub use caps::{
-    BlockBus, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp,
+    BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp,
 };
+pub use customise::{Customise, Password};
 pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, OsType};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{
     Clock, CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen,
     Machine, Nic, NicModel, NicNetwork, Removable, RemovableKind, SectorSizes, Smbios,
 };
-pub use report::Change;
+pub use report::{Change, Concern, Severity, StepOutcome, StepReport};
 pub use storage::{BlockDevice, DeviceKind, StorageMap, disk_letters};

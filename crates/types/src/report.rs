@@ -1,4 +1,4 @@
-//! The change report (`--report FILE`).
+//! What a conversion says of itself (`--report FILE`) and of a guest (`v2v inspect`).
 
 use serde::{Deserialize, Serialize};
 
@@ -15,4 +15,50 @@ pub struct Change {
     pub after: Option<String>,
     /// Why, in one sentence for the administrator.
     pub why: String,
+}
+
+/// What became of one step of a conversion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Name of the step.
+    pub name: String,
+    /// What became of it.
+    pub outcome: StepOutcome,
+    /// Why it was not needed or skipped; empty when it was applied.
+    pub reason: String,
+}
+
+/// See [`StepReport`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// It changed something.
+    Applied,
+    /// There was nothing for it to do in this guest.
+    NotNeeded,
+    /// There was, but it could not be done.
+    Skipped,
+}
+
+/// Something about a guest that its administrator should know before the conversion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concern {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found, in one sentence.
+    pub what: String,
+    /// What to do about it, if there is something.
+    pub fix: Option<String>,
+}
+
+/// How bad a [`Concern`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// The guest will start, but something of it may not be as it was.
+    Warning,
+    /// It is not converted as it is.
+    Blocker,
 }

@@ -112,6 +112,21 @@ pub(crate) struct Cli {
     /// Write every change made in the guest to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Conversion")]
     pub(crate) report: Option<PathBuf>,
+    /// Bus of the disks if the guest can drive it: virtio-blk (the default) or virtio-scsi
+    #[arg(long, value_name = "DRIVER", help_heading = "Conversion")]
+    pub(crate) block_driver: Option<String>,
+    /// Change nothing in the guest; give it devices that every system drives (SATA, e1000e)
+    #[arg(long, help_heading = "Conversion")]
+    pub(crate) compat: bool,
+    /// A guest that cannot be converted: refuse (the default), or copy as with --compat
+    #[arg(long, value_name = "WHAT", help_heading = "Conversion")]
+    pub(crate) on_unknown: Option<String>,
+    /// Install this package of the QEMU guest agent (.deb or .rpm) at the guest's first boot
+    #[arg(long, value_name = "FILE", help_heading = "Conversion")]
+    pub(crate) qemu_ga: Option<PathBuf>,
+    /// --run and --run-command may run programs of the guest, in the appliance, without a network
+    #[arg(long, help_heading = "Conversion")]
+    pub(crate) allow_guest_code: bool,
     /// Memory of the appliance in MiB
     #[arg(long, value_name = "MIB", help_heading = "Conversion")]
     pub(crate) memsize: Option<u64>,

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use convert::{ApplianceOptions, Conversion, Job, MacRule, NetworkRules, RootChoice, Trim};
+use convert::{
+    ApplianceOptions, Conversion, Job, MacRule, NetworkRules, RootChoice, Trim, Unknown,
+};
 use image::Preallocation;
 use image::formats::{Format, OutputFormat};
 use source::SourceOptions;
 use target::{DomainType, TargetKind, TargetOptions};
-use types::{MacAddr, NicNetwork, StaticIp};
+use types::{BlockBus, MacAddr, NicNetwork, StaticIp};
 
 use crate::cli::Cli;
 use crate::input;
@@ -67,7 +69,32 @@ pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Co
             None => 1,
         },
         report: cli.report.clone(),
+        unknown: unknown(cli)?,
+        block_driver: block_driver(cli.block_driver.as_deref())?,
+        customise: Vec::new(),
+        payload: Vec::new(),
+        qemu_ga: cli.qemu_ga.clone(),
+        allow_guest_code: cli.allow_guest_code,
     })
+}
+
+fn unknown(cli: &Cli) -> Result<Unknown> {
+    match cli.on_unknown.as_deref() {
+        _ if cli.compat => Ok(Unknown::CopyAlways),
+        None | Some("refuse") => Ok(Unknown::Refuse),
+        Some("copy") => Ok(Unknown::Copy),
+        Some(other) => bail!("--on-unknown {other}: expected refuse or copy"),
+    }
+}
+
+/// virt-v2v knows the same two names.
+fn block_driver(text: Option<&str>) -> Result<Option<BlockBus>> {
+    match text {
+        None => Ok(None),
+        Some("virtio-blk") => Ok(Some(BlockBus::VirtioBlk)),
+        Some("virtio-scsi") => Ok(Some(BlockBus::VirtioScsi)),
+        Some(other) => bail!("--block-driver {other}: expected virtio-blk or virtio-scsi"),
+    }
 }
 
 fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {

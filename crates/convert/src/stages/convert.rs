@@ -21,6 +21,11 @@ pub(crate) fn run(
     let options = ConvertOptions {
         nics: machine.nics.clone(),
         static_ips: job.static_ips.clone(),
+        firmware: machine.firmware,
+        block_driver: job.block_driver,
+        customise: job.customise.clone(),
+        qemu_ga: None,
+        allow_guest_code: job.allow_guest_code,
     };
     let outcome = running.ask(|appliance| {
         appliance.convert(&guest.root, &options, &|step| events.step(step), &|line| {

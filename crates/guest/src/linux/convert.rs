@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use types::{ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
+use types::{BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
 use crate::linux::caps;
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
-use crate::linux::steps::{STEPS, initramfs, network};
+use crate::linux::steps::{STEPS, Step, firstboot, initramfs, network};
 use crate::{Error, ErrorKind, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
@@ -33,6 +33,10 @@ pub(crate) struct Context<'a> {
     pub(crate) network: network::Plan,
     /// `vd` when the disks will be virtio-blk, else `sd`.
     pub(crate) disk_prefix: &'static str,
+    /// Scripts for the guest's first boot.
+    pub(crate) firstboot: firstboot::Scripts,
+    /// For the firmware's boot menu.
+    pub(crate) boot_entries: Vec<BootEntry>,
 }
 
 /// See [`crate::convert`].
@@ -58,28 +62,37 @@ pub(crate) fn convert(
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
-    for entry in &STEPS {
-        // Asked only now: a step may apply because of what those before it did.
-        if !(entry.applies)(&context) {
-            continue;
-        }
-        step(entry.name);
-        context.recorder.begin(entry.name);
-        match (entry.apply)(&mut context) {
-            Err(error) if !entry.essential => {
-                let message = format!("step {} was not finished: {}", entry.name, error.chain());
-                context.recorder.warn(message);
-            }
-            other => other?,
-        }
+    for entry in STEPS {
+        take(&mut context, entry, step)?;
     }
     let caps = caps::caps(&mut context);
-    let (changes, warnings) = context.recorder.finish();
+    let boot_entries = context.boot_entries;
+    let (changes, warnings, steps) = context.recorder.finish();
     Ok(ConvertOutcome {
         caps,
         changes,
         warnings,
+        steps,
+        boot_entries,
     })
+}
+
+/// Takes one step. Whether it applies is asked only now: it may because of what those before it did.
+fn take(context: &mut Context<'_>, entry: &Step, step: &mut dyn FnMut(&str)) -> Result<()> {
+    context.recorder.begin(entry.name);
+    if (entry.applies)(context) {
+        step(entry.name);
+        match (entry.apply)(context) {
+            Err(error) if !entry.essential => {
+                let message = format!("step {} was not finished: {}", entry.name, error.chain());
+                context.recorder.warn(message);
+                context.recorder.skip(error.chain());
+            }
+            other => other?,
+        }
+    }
+    context.recorder.end();
+    Ok(())
 }
 
 impl<'a> Context<'a> {
@@ -108,6 +121,8 @@ impl<'a> Context<'a> {
             initramfs: Vec::new(),
             network: network::Plan::default(),
             disk_prefix: if virtio { "vd" } else { "sd" },
+            firstboot: firstboot::Scripts::default(),
+            boot_entries: Vec::new(),
         }
     }
 

@@ -81,6 +81,7 @@ pub(crate) fn inspect(
         hypervisor_tools: packages.hypervisor_tools(root),
         has_guest_agent: packages.has_guest_agent(root),
         selinux: selinux(root),
+        concerns: Vec::new(),
     })
 }
 

@@ -68,6 +68,7 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
     Some(KernelInfo {
         version: kver.to_owned(),
         has_virtio_blk: REQUIRED.iter().all(|name| modules.has(name)),
+        has_virtio_scsi: modules.has("virtio_pci") && modules.has("virtio_scsi"),
         has_virtio_net: modules.has("virtio_net") && modules.has("virtio_pci"),
         initrd_has_virtio,
         is_default: default.is_some() && base(&vmlinuz).as_deref() == default,

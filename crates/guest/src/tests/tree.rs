@@ -331,7 +331,7 @@ pub(crate) fn options(macs: &[MacAddr]) -> ConvertOptions {
     };
     ConvertOptions {
         nics: macs.iter().map(nic).collect(),
-        static_ips: Vec::new(),
+        ..ConvertOptions::default()
     }
 }
 

@@ -219,6 +219,12 @@ pub(crate) fn parse(words: &[String]) -> std::result::Result<Conversion, String>
         appliance: convert::ApplianceOptions::default(),
         parallel: 1,
         report: None,
+        unknown: convert::Unknown::Refuse,
+        block_driver: None,
+        customise: vec![],
+        payload: vec![],
+        qemu_ga: None,
+        allow_guest_code: false,
     })
 }
 

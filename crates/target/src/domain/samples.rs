@@ -91,6 +91,7 @@ fn debian() -> GuestInfo {
         hypervisor_tools: vec![],
         has_guest_agent: true,
         selinux: false,
+        concerns: vec![],
     }
 }
 

@@ -157,20 +157,8 @@ fn windows(device: &BlockDevice) -> GuestInfo {
         root: device.name.clone(),
         os: OsType::Windows,
         distro: "windows".into(),
-        distro_like: Vec::new(),
-        version: String::new(),
         product_name: "Windows".into(),
-        hostname: None,
         arch: Arch::X86_64,
-        osinfo_id: None,
-        mountpoints: Vec::new(),
-        kernels: Vec::new(),
-        boot_loaders: Vec::new(),
-        init: String::new(),
-        initramfs_generator: String::new(),
-        package_format: String::new(),
-        hypervisor_tools: Vec::new(),
-        has_guest_agent: false,
-        selinux: false,
+        ..GuestInfo::default()
     }
 }

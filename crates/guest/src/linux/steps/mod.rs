@@ -5,6 +5,7 @@
 pub(crate) mod caches;
 pub(crate) mod console;
 pub(crate) mod device_names;
+pub(crate) mod firstboot;
 pub(crate) mod guest_agent;
 pub(crate) mod initramfs;
 pub(crate) mod keep_drivers;
@@ -29,7 +30,7 @@ pub(crate) struct Step {
 }
 
 /// All steps in order.
-pub(crate) const STEPS: [Step; 10] = [
+pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "initramfs",
         essential: true,
@@ -84,6 +85,13 @@ pub(crate) const STEPS: [Step; 10] = [
         applies: always,
         apply: caches::apply,
     },
+    Step {
+        name: "first-boot",
+        essential: false,
+        applies: firstboot::applies,
+        apply: firstboot::apply,
+    },
+    // Last: it labels what those above it made.
     Step {
         name: "selinux",
         essential: false,
