@@ -70,17 +70,18 @@ pub struct Built {
 }
 
 /// Makes the answer to `request` from the bytes that were read. `bad` are the byte ranges on the disk that could not
-/// be; zeroes stand in `plain` for them.
+/// be; zeroes stand in `plain` for them. Neighbouring blocks that travel uncompressed are not copied.
 pub fn build(
     request: &ReadRequest,
-    plain: &[u8],
+    plain: &Bytes,
     bad: Vec<session::Range>,
     compress: Compress,
 ) -> Built {
     let (mut zero_blocks, mut same_blocks) = (0u32, 0u32);
     let mut hashes = Vec::new();
     let mut sent_hashes = Vec::new();
-    let mut sent: Vec<&[u8]> = Vec::new();
+    // Runs of neighbours that travel.
+    let mut sent: Vec<Range<usize>> = Vec::new();
     let known = request.known_hashes.chunks(HASH_LEN);
     let known = known.map(Some).chain(std::iter::repeat(None));
     for ((index, block), known) in plain.chunks(BLOCK_LEN as usize).enumerate().zip(known) {
@@ -95,10 +96,15 @@ pub fn build(
             same_blocks |= 1 << index;
         } else {
             sent_hashes.extend_from_slice(&hash);
-            sent.push(block);
+            let start = index * BLOCK_LEN as usize;
+            let end = start + block.len();
+            match sent.last_mut() {
+                Some(run) if run.end == start => run.end = end,
+                _ => sent.push(start..end),
+            }
         }
     }
-    let (encoding, data) = encode(&sent, compress);
+    let (encoding, data) = encode(plain, &sent, compress);
     let chunk = Chunk {
         id: request.id,
         disk: request.disk,
@@ -127,8 +133,15 @@ pub fn failed(request: &ReadRequest, error: String) -> Chunk {
     }
 }
 
-fn encode(blocks: &[&[u8]], compress: Compress) -> (Encoding, Bytes) {
-    let plain: Bytes = blocks.concat().into();
+fn encode(plain: &Bytes, runs: &[Range<usize>], compress: Compress) -> (Encoding, Bytes) {
+    let plain = match runs {
+        [] => Bytes::new(),
+        [run] => plain.slice(run.clone()),
+        runs => {
+            let runs = runs.iter().filter_map(|run| plain.get(run.clone()));
+            runs.collect::<Vec<_>>().concat().into()
+        }
+    };
     if compress == Compress::Zstd
         && !plain.is_empty()
         && let Ok(small) = zstd::bulk::compress(&plain, ZSTD_LEVEL)
@@ -312,7 +325,7 @@ mod tests {
     }
 
     /// Data, zeroes, data that do not shrink, and a short end.
-    fn plain() -> Vec<u8> {
+    fn plain() -> Bytes {
         let mut plain = vec![7u8; BLOCK];
         plain.extend(vec![0; BLOCK]);
         let noise: Vec<u8> = (0u32..16 << 10)
@@ -321,7 +334,7 @@ mod tests {
             .collect();
         plain.extend(noise);
         plain.extend(vec![9; 512]);
-        plain
+        plain.into()
     }
 
     fn read_back(verified: &Verified) -> Vec<Option<Vec<u8>>> {
@@ -358,7 +371,7 @@ mod tests {
         let mut request = request(plain.len());
         let built = build(
             &request,
-            &plain[2 * BLOCK..3 * BLOCK],
+            &plain.slice(2 * BLOCK..3 * BLOCK),
             vec![],
             Compress::Zstd,
         );

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use wire::chunk;
 use wire::session::{Chunk, ExtentsReply, ExtentsRequest, ProofReply, ProofRequest, ReadRequest};
@@ -263,7 +264,12 @@ impl Shared {
         }
         let bad = bad.iter().map(to_wire).collect();
         let (compress, tag) = self.policy().choose();
-        let built = chunk::build(request, buf, bad, compress);
+        // Sent uncompressed, the bytes leave with the chunk; otherwise the buffer comes back for the next.
+        let plain = Bytes::from(std::mem::take(buf));
+        let built = chunk::build(request, &plain, bad, compress);
+        if let Ok(unshared) = plain.try_into_mut() {
+            *buf = unshared.into();
+        }
         self.memory
             .remember(request.disk, request.offset, &built.hashes);
         // Urgent ones come at their own pace and say nothing about the line.

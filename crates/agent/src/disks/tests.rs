@@ -439,10 +439,15 @@ fn speed_of_reading_hashing_and_building_on_one_core() {
         for n in 0..data.len() as u64 / MIB {
             let bad = disk.read_chunk(n * MIB, 1 << 20, false, &mut buf).unwrap();
             assert!(bad.is_empty());
-            sent += chunk::build(&request(n, n * MIB, 1 << 20), &buf, vec![], compress)
-                .chunk
-                .data
-                .len();
+            sent += chunk::build(
+                &request(n, n * MIB, 1 << 20),
+                &bytes::Bytes::copy_from_slice(&buf),
+                vec![],
+                compress,
+            )
+            .chunk
+            .data
+            .len();
         }
         let rate = data.len() as f64 / begun.elapsed().as_secs_f64() / 1e6;
         println!(

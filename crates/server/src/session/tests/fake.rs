@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
@@ -387,7 +388,8 @@ impl FakeAgent {
     fn read(&self, request: &ReadRequest) -> Chunk {
         let disk = &self.disks[request.disk as usize];
         let range = request.offset..request.offset + u64::from(request.len);
-        let bytes = part(disk, range.start, range.end);
+        let bounds = range.start as usize..range.end as usize;
+        let bytes = Bytes::from_owner(Memory(Arc::clone(disk))).slice(bounds);
         let bad = self.bad.iter().filter_map(|bad| {
             let (start, end) = (bad.start.max(range.start), bad.end.min(range.end));
             (start < end).then(|| proto::Range {
@@ -395,7 +397,7 @@ impl FakeAgent {
                 len: end - start,
             })
         });
-        chunk::build(request, bytes, bad.collect(), self.compress).chunk
+        chunk::build(request, &bytes, bad.collect(), self.compress).chunk
     }
 
     /// Runs of 4 KiB that are not zero.
@@ -436,6 +438,14 @@ impl FakeAgent {
             root: root.finalize().as_bytes().to_vec(),
             error: String::new(),
         }
+    }
+}
+
+struct Memory(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
