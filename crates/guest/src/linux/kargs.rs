@@ -28,7 +28,7 @@ const DEVICE_KEYS: [&str; 16] = [
     "rd.luks.data",
     "usr",
 ];
-/// Assignments whose value begins with the first argument, besides names in capitals.
+/// Assignments whose value begins with the first argument, besides those known by their start.
 const ASSIGNMENTS: [&str; 7] = [
     "kopt",
     "xenkopt",
@@ -272,8 +272,12 @@ fn unglue(token: &str) -> (&str, &str) {
     };
     let (name, _) = token.split_at(at);
     let name = name.trim_end_matches('+');
-    let capitals = |c: char| c.is_ascii_uppercase() || c == '_';
-    let assigns = (name.len() > 4 && name.chars().all(capitals)) || ASSIGNMENTS.contains(&name);
+    // `RESUME=/dev/sda2` of initramfs-tools is an argument itself.
+    let assigns = ["GRUB_CMDLINE_", "EXTLINUX_", "U_BOOT_"]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || name.ends_with("_APPEND")
+        || ASSIGNMENTS.contains(&name);
     if assigns {
         token.split_at(at + 1)
     } else {

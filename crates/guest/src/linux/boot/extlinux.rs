@@ -95,7 +95,8 @@ fn near(root: &Root, places: &Places, config: &str, name: &str) -> Option<String
     if root.is_file(&path) {
         return Some(root.resolve_last(&path).unwrap_or(path));
     }
-    places.find(root, name)
+    // A path that leads nowhere is kept, normalised.
+    places.find(root, name).or(Some(path))
 }
 
 /// See [`super::entries`].

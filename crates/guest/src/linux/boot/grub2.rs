@@ -357,7 +357,6 @@ fn first_word(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
 }
 
-
 /// Makes an entry the default: in the environment block where grub.cfg asks it, else in grub.cfg and, for the next
 /// update-grub, in /etc/default/grub.
 pub(crate) fn set_default(

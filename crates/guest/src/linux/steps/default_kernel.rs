@@ -177,8 +177,8 @@ fn hindrance(root: &Root, kernel: &KernelInfo) -> Option<String> {
     (!able).then(|| "has no virtio drivers".to_owned())
 }
 
-/// A kernel of the time before the paravirtual operations of Linux 2.6.23, built for Xen and nothing else: RHEL 5's and
-/// SLES 10 and 11's kernel-xen. Later ones run everywhere.
+/// A kernel of Xen's own port, built for Xen and nothing else: RHEL 5's and SLES 10 to 12's kernel-xen. One with the
+/// paravirtual operations of Linux 2.6.23 runs everywhere.
 fn is_xen_only(root: &Root, kernel: &KernelInfo) -> bool {
     let config = root.text(&format!("/boot/config-{}", kernel.version));
     match config {
