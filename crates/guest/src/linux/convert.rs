@@ -60,7 +60,7 @@ pub(crate) fn convert(
         );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
-    let choice = default_kernel::choose(root, guest);
+    let choice = default_kernel::choose(root, guest, options);
     let guest = &default_kernel::with_choice(guest.clone(), choice.as_ref());
     let mut context = Context::new(root, guest, storage, options);
     context.default_kernel = choice;

@@ -88,6 +88,27 @@ fn a_default_kernel_that_runs_on_kvm_stays() {
 }
 
 #[test]
+fn a_default_kernel_whose_initramfs_is_not_read_gives_way() {
+    let tree = Tree::debian();
+    kernel(&tree, "6.1.0-18-amd64", true);
+    kernel(&tree, "6.1.0-17-amd64", true);
+    tree.put("/boot/initrd.img-6.1.0-18-amd64", b"no archive of any kind");
+    let cfg = tree.text("/boot/grub/grub.cfg");
+    let older = "menuentry 'Older' $menuentry_id_option 'older' {\n\tlinux /boot/vmlinuz-6.1.0-17-amd64 root=/dev/sda1\n}\n";
+    tree.put("/boot/grub/grub.cfg", format!("{cfg}{older}").as_bytes());
+    tree.convert(&options(&[]));
+    assert!(
+        tree.text("/boot/grub/grub.cfg")
+            .contains("set default=\"older\"\n")
+    );
+    assert!(
+        tree.text("/etc/default/grub")
+            .contains("GRUB_DEFAULT=\"older\"\n")
+    );
+    assert_eq!(tree.convert(&options(&[])).changes, []);
+}
+
+#[test]
 fn arguments_are_edited_wherever_they_are() {
     let tree = Tree::debian();
     kernel(&tree, "6.1.0-18-amd64", true);

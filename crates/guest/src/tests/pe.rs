@@ -8,7 +8,7 @@ pub(crate) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
     file[0x3c] = 0x40;
     file.extend_from_slice(b"PE\0\0");
     file.extend_from_slice(&0x8664u16.to_le_bytes());
-    file.extend_from_slice(&(sections.len() as u16).to_le_bytes());
+    file.extend_from_slice(&u16::try_from(sections.len()).unwrap().to_le_bytes());
     file.extend_from_slice(&[0; 12]);
     file.extend_from_slice(&112u16.to_le_bytes());
     file.extend_from_slice(&0x22u16.to_le_bytes());
@@ -17,9 +17,9 @@ pub(crate) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
     optional[32] = 0x10;
     optional[36] = 0x10;
     file.extend_from_slice(&optional);
-    let mut at = HEADERS as u32;
+    let mut at = u32::try_from(HEADERS).unwrap();
     for (name, data) in sections {
-        let len = data.len() as u32;
+        let len = u32::try_from(data.len()).unwrap();
         let mut header = [0u8; 40];
         header[..name.len()].copy_from_slice(name.as_bytes());
         for (place, value) in [(8, len), (12, at), (16, len), (20, at)] {

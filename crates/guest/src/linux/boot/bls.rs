@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn systemd_boot_lists_spent_entries_last() {
         let entry = |name: &str, text: &str| parse(&format!("/e/{name}.conf"), text);
-        let mut entries = vec![
+        let mut entries = [
             entry("old", "linux /a\nversion 9\n"),
             entry("arch+0-3", "sort-key arch\nversion 7\nlinux /a\n"),
             entry("arch-a+3", "sort-key arch\nversion 6.1\nlinux /a\n"),

@@ -332,12 +332,12 @@ enum Setting {
 }
 
 fn default_setting(cfg: &str) -> Setting {
-    let values = cfg
+    let mut values = cfg
         .lines()
         .filter_map(|line| line.trim().strip_prefix("set default="))
         .map(unquote)
         .filter(|value| !value.is_empty() && !value.contains("next_entry"));
-    match values.last() {
+    match values.next_back() {
         Some(value) if value.contains("saved_entry") => Setting::Saved,
         Some(value) if !value.contains('$') => Setting::Fixed(value),
         // `blscfg` alone (Fedora's short grub.cfg) takes the saved entry.

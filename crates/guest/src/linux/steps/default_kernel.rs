@@ -4,7 +4,7 @@
 //! [`choose`] runs before the conversion plans anything, so that the disk bus follows the kernel that will start; the step
 //! writes the choice into the boot loader's configuration.
 
-use types::{GuestInfo, KernelInfo};
+use types::{BlockBus, ConvertOptions, GuestInfo, KernelInfo};
 
 use crate::Result;
 use crate::Root;
@@ -29,9 +29,47 @@ pub(crate) struct Choice {
 }
 
 /// The kernel to start instead of the default one, if that cannot run on KVM and another can.
-pub(crate) fn choose(root: &Root, guest: &GuestInfo) -> Option<Choice> {
+pub(crate) fn choose(root: &Root, guest: &GuestInfo, options: &ConvertOptions) -> Option<Choice> {
     let default = guest.kernels.iter().find(|kernel| kernel.is_default)?;
     let because = hindrance(root, default)?;
+    if is_emulated(options) && !is_xen_only(root, default) {
+        return None;
+    }
+    best(root, guest, default, because, |kernel| {
+        hindrance(root, kernel).is_none()
+    })
+}
+
+/// Any kernel does on an emulated bus.
+fn is_emulated(options: &ConvertOptions) -> bool {
+    matches!(options.block_driver, Some(BlockBus::Sata | BlockBus::Ide))
+}
+
+/// The same by what is known once every initramfs is planned: the default one's may be of a kind that is not read.
+fn by_initramfs(context: &Context<'_>) -> Option<Choice> {
+    let ready = |kernel: &KernelInfo| {
+        let mut plans = context.initramfs.iter();
+        plans.any(|plan| plan.kver == kernel.version && plan.ready)
+    };
+    let guest = context.guest;
+    let default = guest.kernels.iter().find(|kernel| kernel.is_default)?;
+    if ready(default) || is_emulated(context.options) {
+        return None;
+    }
+    let because = "cannot start from virtio disks".to_owned();
+    best(context.root, guest, default, because, |kernel| {
+        ready(kernel) && hindrance(context.root, kernel).is_none()
+    })
+}
+
+/// The newest kernel that is able and in the same menu, no debug one if possible.
+fn best(
+    root: &Root,
+    guest: &GuestInfo,
+    default: &KernelInfo,
+    because: String,
+    is_able: impl Fn(&KernelInfo) -> bool,
+) -> Option<Choice> {
     let entries = boot::entries(root);
     // The loader of the present default; in another one's menu a change would have no effect.
     let loader = entries.iter().find(|entry| entry.is_default)?.loader;
@@ -45,13 +83,10 @@ pub(crate) fn choose(root: &Root, guest: &GuestInfo) -> Option<Choice> {
     let mut able: Vec<(&KernelInfo, &MenuEntry)> = guest
         .kernels
         .iter()
-        .filter(|kernel| hindrance(root, kernel).is_none())
+        .filter(|kernel| kernel.version != default.version && is_able(kernel))
         .filter_map(|kernel| {
-            let entry = entries
-                .iter()
-                .filter(same_menu)
-                .find(|entry| fits(kernel, entry))?;
-            Some((kernel, entry))
+            let mut menu = entries.iter().filter(same_menu);
+            Some((kernel, menu.find(|entry| fits(kernel, entry))?))
         })
         .collect();
     able.sort_by(|(a, _), (b, _)| {
@@ -81,7 +116,8 @@ pub(crate) fn with_choice(mut guest: GuestInfo, choice: Option<&Choice>) -> Gues
 }
 
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
-    let Some(choice) = context.default_kernel.clone() else {
+    let planned = context.default_kernel.clone();
+    let Some(choice) = planned.or_else(|| by_initramfs(context)) else {
         let default = context
             .guest
             .kernels
