@@ -133,4 +133,7 @@ pub struct BootEntry {
     pub partition: u32,
     /// Path of the program on the ESP, with backslashes.
     pub path: String,
+    /// What the program gets as its load options, in UTF-16: the arguments of a kernel that the firmware starts itself.
+    #[serde(default)]
+    pub arguments: Option<String>,
 }

@@ -111,7 +111,8 @@ pub struct KernelInfo {
 /// A boot loader found in the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootLoader {
-    /// `grub2-bios`, `grub2-efi`, `grub-legacy`, `systemd-boot`, `extlinux`, `windows-bios`, `windows-efi`.
+    /// `grub2-bios`, `grub2-efi`, `grub-legacy`, `grub-legacy-efi`, `systemd-boot`, `uki-efi`, `efistub-efi`, `extlinux`,
+    /// `lilo`, `elilo`, `zipl`, `yaboot`, `windows-bios`, `windows-efi`.
     pub kind: String,
     /// Main configuration file in the guest.
     pub config: Option<String>,

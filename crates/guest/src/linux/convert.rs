@@ -11,7 +11,7 @@ use crate::linux::caps;
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
-use crate::linux::steps::{STEPS, Step, firstboot, initramfs, network};
+use crate::linux::steps::{STEPS, Step, default_kernel, firstboot, initramfs, network};
 use crate::{Error, ErrorKind, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
@@ -35,6 +35,8 @@ pub(crate) struct Context<'a> {
     pub(crate) disk_prefix: &'static str,
     /// Scripts for the guest's first boot.
     pub(crate) firstboot: firstboot::Scripts,
+    /// Another default kernel than the guest has; `guest` names it first already.
+    pub(crate) default_kernel: Option<default_kernel::Choice>,
     /// For the firmware's boot menu.
     pub(crate) boot_entries: Vec<BootEntry>,
 }
@@ -58,7 +60,10 @@ pub(crate) fn convert(
         );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
+    let choice = default_kernel::choose(root, guest, options);
+    let guest = &default_kernel::with_choice(guest.clone(), choice.as_ref());
     let mut context = Context::new(root, guest, storage, options);
+    context.default_kernel = choice;
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
@@ -122,6 +127,7 @@ impl<'a> Context<'a> {
             network: network::Plan::default(),
             disk_prefix: if virtio { "vd" } else { "sd" },
             firstboot: firstboot::Scripts::default(),
+            default_kernel: None,
             boot_entries: Vec::new(),
         }
     }

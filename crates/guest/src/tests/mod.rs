@@ -1,9 +1,11 @@
 //! Whole conversions on trees in temporary directories.
 
+mod boot;
 mod convert;
 mod hostile;
 mod initramfs;
 mod inspect;
 mod ko;
+pub(crate) mod pe;
 mod space;
 mod tree;

@@ -1,39 +1,69 @@
-//! Xen's consoles become the serial one; a serial console that is there stays.
+//! Logins on Xen's consoles move to the serial one; a serial console that is there stays.
 
 use crate::Result;
 use crate::linux::convert::Context;
-use crate::linux::kargs::console_line;
-use crate::linux::steps::device_names::{edit_grubenv, karg_files};
+use crate::root::join;
 
 const WHY: &str = "Xen's console does not exist on KVM; the serial console does";
+const XEN: [&str; 2] = ["hvc0", "xvc0"];
 
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
-    for file in karg_files(context) {
-        let is_args = file.is_args;
-        context.recorder.edit(&file.path, WHY, |text| {
-            let mut changed = false;
-            let lines: Vec<String> = text
-                .split_inclusive('\n')
-                .map(|line| {
-                    match if is_args(line) {
-                        console_line(line)
-                    } else {
-                        None
-                    } {
-                        Some(new) => {
-                            changed = true;
-                            new
-                        }
-                        None => line.to_owned(),
-                    }
-                })
-                .collect();
-            changed.then(|| lines.concat())
-        })?;
-    }
-    edit_grubenv(context, WHY, &console_line)?;
     inittab(context)?;
-    serial_getty(context)
+    serial_getty(context)?;
+    upstart(context)?;
+    for (dir, start) in SERVICES {
+        service(context, dir, start)?;
+    }
+    context
+        .recorder
+        .not_needed("no login is on a console of Xen");
+    Ok(())
+}
+
+/// Directories with a link for each getty, and how its name begins: OpenRC, runit.
+const SERVICES: [(&str, &str); 3] = [
+    ("/etc/runlevels/default", "agetty."),
+    ("/etc/runit/runsvdir/default", "agetty-"),
+    ("/var/service", "agetty-"),
+];
+
+/// The service's own file is a link to a common one (OpenRC), or exists for ttyS0 as well (runit).
+fn service(context: &mut Context<'_>, dir: &str, start: &str) -> Result<()> {
+    for name in XEN {
+        let link = join(dir, &format!("{start}{name}"));
+        let Ok(target) = context.root.read_link(&link) else {
+            continue;
+        };
+        let new_target = target.replace(name, "ttyS0");
+        let of_service = join("/etc/init.d", &format!("{start}{name}"));
+        if let Ok(common) = context.root.read_link(&of_service) {
+            let new = join("/etc/init.d", &format!("{start}ttyS0"));
+            context.recorder.symlink(&new, &common, WHY)?;
+        } else if !context.root.exists(&new_target) {
+            continue;
+        }
+        let new = join(dir, &format!("{start}ttyS0"));
+        context.recorder.symlink(&new, &new_target, WHY)?;
+        context.recorder.remove(&link, WHY)?;
+    }
+    Ok(())
+}
+
+/// /etc/init/hvc0.conf becomes ttyS0.conf.
+fn upstart(context: &mut Context<'_>) -> Result<()> {
+    for name in XEN {
+        let (from, to) = (format!("/etc/init/{name}.conf"), "/etc/init/ttyS0.conf");
+        if !context.root.is_file(&from) || context.root.exists(to) {
+            continue;
+        }
+        let text = context.root.read(&from, crate::CONFIG_MAX)?;
+        let new = crate::recorder::from_bytes(&text).replace(name, "ttyS0");
+        context
+            .recorder
+            .write(to, &crate::recorder::to_bytes(&new), WHY)?;
+        context.recorder.remove(&from, WHY)?;
+    }
+    Ok(())
 }
 
 fn inittab(context: &mut Context<'_>) -> Result<()> {
@@ -46,9 +76,7 @@ fn inittab(context: &mut Context<'_>) -> Result<()> {
             let lines: Vec<String> = text
                 .split_inclusive('\n')
                 .map(|line| {
-                    let xen = ["hvc0", "xvc0"]
-                        .into_iter()
-                        .find(|name| line.contains(name));
+                    let xen = XEN.into_iter().find(|name| line.contains(name));
                     match xen {
                         Some(name) if !line.starts_with('#') && !has_serial => {
                             changed = true;
@@ -66,7 +94,7 @@ fn inittab(context: &mut Context<'_>) -> Result<()> {
 
 fn serial_getty(context: &mut Context<'_>) -> Result<()> {
     let dir = "/etc/systemd/system/getty.target.wants";
-    for name in ["hvc0", "xvc0"] {
+    for name in XEN {
         let link = format!("{dir}/serial-getty@{name}.service");
         let Ok(target) = context.root.read_link(&link) else {
             continue;

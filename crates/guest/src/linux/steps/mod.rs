@@ -2,13 +2,17 @@
 //!
 //! A step may rely on those above it; running all of them again changes nothing.
 
+pub(crate) mod boot_entries;
 pub(crate) mod caches;
 pub(crate) mod console;
+pub(crate) mod default_kernel;
 pub(crate) mod device_names;
 pub(crate) mod firstboot;
 pub(crate) mod guest_agent;
 pub(crate) mod initramfs;
+pub(crate) mod install_devices;
 pub(crate) mod keep_drivers;
+pub(crate) mod kernel_args;
 pub(crate) mod network;
 pub(crate) mod selinux;
 pub(crate) mod tools;
@@ -44,16 +48,40 @@ pub(crate) const STEPS: &[Step] = &[
         apply: keep_drivers::apply,
     },
     Step {
+        name: "default-kernel",
+        essential: true,
+        applies: always,
+        apply: default_kernel::apply,
+    },
+    Step {
         name: "device-names",
         essential: true,
         applies: always,
         apply: device_names::apply,
     },
     Step {
+        name: "loader-devices",
+        essential: false,
+        applies: always,
+        apply: install_devices::apply,
+    },
+    Step {
+        name: "kernel-arguments",
+        essential: false,
+        applies: always,
+        apply: kernel_args::apply,
+    },
+    Step {
         name: "uefi-fallback",
         essential: true,
         applies: uefi::applies,
         apply: uefi::apply,
+    },
+    Step {
+        name: "boot-entries",
+        essential: false,
+        applies: uefi::applies,
+        apply: boot_entries::apply,
     },
     Step {
         name: "network",
