@@ -1,0 +1,201 @@
+//! Whole trees: every manager in every layout, names and edits as goldens, and the second run that changes nothing.
+
+mod addresses;
+mod hostile;
+mod layouts;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use types::{ConvertOutcome, NicModel, StaticIp};
+
+use crate::tests::tree::{Tree, mac, options};
+
+/// A guest's files and its machine.
+#[derive(Default)]
+struct Case {
+    files: Vec<(String, String)>,
+    links: Vec<(String, String)>,
+    models: Vec<Option<NicModel>>,
+    ips: Vec<StaticIp>,
+}
+
+impl Case {
+    fn new(nics: usize, files: &[(&str, &str)]) -> Self {
+        let owned = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
+        Self {
+            files: files.iter().map(owned).collect(),
+            models: vec![None; nics],
+            ..Self::default()
+        }
+    }
+
+    fn models(mut self, models: &[NicModel]) -> Self {
+        self.models = models.iter().cloned().map(Some).collect();
+        self
+    }
+
+    fn tree(&self) -> Tree {
+        let tree = Tree::debian();
+        fs::remove_file(tree.at("/etc/network/interfaces")).unwrap();
+        for (path, text) in &self.files {
+            tree.put(path, text.as_bytes());
+        }
+        for (path, target) in &self.links {
+            let path = tree.at(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let _ = fs::remove_file(&path);
+            std::os::unix::fs::symlink(target, path).unwrap();
+        }
+        tree
+    }
+
+    fn convert(&self, tree: &Tree) -> ConvertOutcome {
+        let macs: Vec<_> = (1..=self.models.len())
+            .map(|last| mac(last as u8))
+            .collect();
+        let mut options = options(&macs);
+        for (nic, model) in options.nics.iter_mut().zip(&self.models) {
+            nic.model.clone_from(model);
+        }
+        options.static_ips.clone_from(&self.ips);
+        tree.convert(&options)
+    }
+
+    /// Converts twice; what became of each file of the network.
+    fn golden(&self) -> String {
+        let tree = self.tree();
+        let before = texts(&tree);
+        let outcome = self.convert(&tree);
+        let after = texts(&tree);
+        let mut report = String::new();
+        for path in before
+            .keys()
+            .chain(after.keys())
+            .collect::<std::collections::BTreeSet<_>>()
+        {
+            let (old, new) = (before.get(path), after.get(path));
+            if old == new {
+                continue;
+            }
+            report += &format!("=== {path}\n");
+            report += &diff(
+                old.map_or("", String::as_str),
+                new.map_or("", String::as_str),
+            );
+        }
+        for warning in said(&outcome) {
+            report += &format!("!!! {warning}\n");
+        }
+        let again = self.convert(&tree);
+        assert_eq!(
+            again.changes,
+            [],
+            "the second run changes something\n{report}"
+        );
+        assert_eq!(texts(&tree), after);
+        report
+    }
+}
+
+/// Warnings about the network.
+fn said(outcome: &ConvertOutcome) -> Vec<&String> {
+    let of_others = [
+        "cannot start from virtio",
+        "virtio_net",
+        "no boot loader",
+        "kernel",
+    ];
+    outcome
+        .warnings
+        .iter()
+        .filter(|warning| {
+            !of_others.iter().any(|other| warning.contains(other))
+                || warning.contains("numbers the adapters")
+        })
+        .collect()
+}
+
+/// Files and links below the directories of network configuration.
+fn texts(tree: &Tree) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut dirs = vec![tree.dir.path().to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!(
+                "/{}",
+                entry
+                    .path()
+                    .strip_prefix(tree.dir.path())
+                    .unwrap()
+                    .display()
+            );
+            let kind = entry.file_type().unwrap();
+            let ours = [
+                "network",
+                "netplan",
+                "Network",
+                "netctl",
+                "udev",
+                "cloud",
+                "conf.d",
+                "net/ifaces",
+                "resolv",
+                "dhcpcd",
+                "connman",
+                "mactab",
+                "init.d",
+                "runlevels",
+                "netctl@",
+            ];
+            if kind.is_dir() {
+                dirs.push(entry.path());
+            } else if !ours.iter().any(|part| path.contains(part)) {
+            } else if kind.is_symlink() {
+                all.insert(
+                    path,
+                    format!("-> {}\n", fs::read_link(entry.path()).unwrap().display()),
+                );
+            } else {
+                all.insert(
+                    path,
+                    String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned(),
+                );
+            }
+        }
+    }
+    all
+}
+
+/// Lines that went, came and stayed, by the longest common subsequence.
+fn diff(old: &str, new: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let mut len = vec![vec![0usize; new.len() + 1]; old.len() + 1];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            len[i][j] = if old[i] == new[j] {
+                len[i + 1][j + 1] + 1
+            } else {
+                len[i + 1][j].max(len[i][j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, String::new());
+    while i < old.len() || j < new.len() {
+        let (sign, line) = if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+            (' ', old[i - 1])
+        } else if i < old.len() && (j == new.len() || len[i + 1][j] >= len[i][j + 1]) {
+            i += 1;
+            ('-', old[i - 1])
+        } else {
+            j += 1;
+            ('+', new[j - 1])
+        };
+        out += format!("{sign} {line}").trim_end();
+        out.push('\n');
+    }
+    out
+}
