@@ -88,13 +88,13 @@ impl Found {
             || entry.mac.is_some()
             || entry.driver.is_some()
             || entry.path.is_some();
-        if !says || entry.name.as_deref() == Some("lo") || self.entries.contains(&entry) {
+        if !says || entry.name.as_deref() == Some("lo") {
             return;
         }
-        if self.entries.len() < ENTRIES_MAX {
-            self.entries.push(entry);
-        } else {
+        if self.entries.len() == ENTRIES_MAX {
             self.truncated = true;
+        } else if !self.entries.contains(&entry) {
+            self.entries.push(entry);
         }
     }
 

@@ -92,7 +92,11 @@ pub(super) fn set(text: &str, section: &str, key: &str, value: &str) -> String {
         done |= ours;
     }
     if !done {
-        if let Some(last) = lines.last_mut().filter(|line| !line.ends_with('\n')) {
+        let at_end = end.is_none_or(|at| at >= lines.len());
+        if let Some(last) = lines
+            .last_mut()
+            .filter(|line| at_end && !line.ends_with('\n'))
+        {
             last.push('\n');
         }
         match end {

@@ -214,9 +214,9 @@ fn sort(wanted: &mut [&str], found: &Found) {
             .find_map(|entry| place(entry.path.as_deref()?))
     };
     if wanted.iter().all(|name| place(name).is_some()) {
-        wanted.sort_by_key(|name| place(name));
+        wanted.sort_by_cached_key(|name| place(name));
     } else {
-        wanted.sort_by_key(|name| slot(name));
+        wanted.sort_by_cached_key(|name| slot(name));
     }
 }
 

@@ -10,6 +10,9 @@ use super::found::{Configured, Format, Kind};
 use super::managers::{keyfile, netplan, networkd};
 use super::{ini, names};
 
+/// Entries that are repaired; more than this many go by driver or slot in no sane guest.
+const REPAIRS_MAX: usize = 256;
+
 /// What an entry's file needs.
 #[derive(Debug)]
 pub(super) struct Fix<'f> {
@@ -83,7 +86,12 @@ pub(super) fn drivers_and_places(context: &mut Context<'_>) -> Result<()> {
         })
         .cloned()
         .collect();
-    for entry in &entries {
+    if entries.len() > REPAIRS_MAX {
+        context.recorder.warn(format!(
+            "more than {REPAIRS_MAX} definitions go by the old machine's drivers or slots; the rest is left as it is"
+        ));
+    }
+    for entry in entries.iter().take(REPAIRS_MAX) {
         let fix = Fix {
             adapters: context.network.adapters(entry, nics),
             all: nics.len(),
@@ -167,7 +175,7 @@ pub(super) fn stale_macs(context: &mut Context<'_>, macs: &[MacAddr]) -> Result<
     let mut olds: Vec<Option<MacAddr>> = stale.iter().map(|entry| entry.mac).collect();
     olds.sort();
     olds.dedup();
-    for entry in &stale {
+    for entry in stale.iter().take(REPAIRS_MAX) {
         let Some(old) = entry.mac else { continue };
         let by_name = entry.name.as_deref().and_then(|name| {
             let mut names = context.network.names.iter();

@@ -34,6 +34,15 @@ pub(in super::super) fn set_address(
     name: &str,
 ) -> Result<()> {
     let block = block(wish, name);
+    if wish
+        .addresses
+        .iter()
+        .any(|address| address.gateway.is_some_and(|gateway| gateway.is_ipv6()))
+    {
+        context.recorder.warn(format!(
+            "dhcpcd takes no IPv6 gateway from its configuration; see that {name} gets one by router advertisement"
+        ));
+    }
     let change = |text: &str| {
         let (before, after) = text.split_once(&block).unwrap_or((text, ""));
         let mut new = disable(before, name);
@@ -82,10 +91,11 @@ pub(in super::super) fn block(wish: &Wish, name: &str) -> String {
         };
         text += &format!("static {key}={}/{}\n", address.address, prefix(address));
     }
+    // An IPv6 router cannot be given (dhcpcd.conf(5), static): it comes by router advertisement.
     let routers: Vec<_> = wish
         .addresses
         .iter()
-        .filter_map(|address| address.gateway)
+        .filter_map(|address| address.gateway.filter(|gateway| gateway.is_ipv4()))
         .collect();
     if !routers.is_empty() {
         text += &format!("static routers={}\n", join_ips(&routers, " "));

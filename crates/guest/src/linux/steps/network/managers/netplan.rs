@@ -1,5 +1,7 @@
 //! netplan: /etc/netplan/*.yaml (netplan-yaml(5)), with whichever renderer.
 
+use std::collections::BTreeMap;
+
 use types::StaticIp;
 
 use crate::linux::convert::Context;
@@ -47,20 +49,35 @@ pub(super) fn read(root: &Root, found: &mut Found) {
 /// Version 2 of a network configuration, of netplan or cloud-init.
 pub(super) fn document(path: &str, text: &str, found: &mut Found) {
     let leaves = yaml::leaves(text);
+    let mut ethernets: BTreeMap<&str, Vec<&Leaf>> = BTreeMap::new();
+    for leaf in &leaves {
+        if let [network, kind, id, ..] = leaf.path.as_slice()
+            && (network.as_str(), kind.as_str()) == ("network", "ethernets")
+        {
+            ethernets.entry(id).or_default().push(leaf);
+        }
+    }
+    for (id, leaves) in &ethernets {
+        ethernet(path, leaves, id, found);
+    }
     for leaf in &leaves {
         let [network, kind, id, rest @ ..] = leaf.path.as_slice() else {
             continue;
         };
-        if network != "network" {
+        if network != "network" || !VIRTUAL.contains(&kind.as_str()) {
             continue;
         }
         match rest {
-            [] if kind == "ethernets" => ethernet(path, &leaves, id, found),
-            [] if VIRTUAL.contains(&kind.as_str()) => {
-                found.name(path, id, Kind::Virtual, None);
-            }
+            [] => found.name(path, id, Kind::Virtual, None),
             [key, _] if key == "interfaces" && matches!(kind.as_str(), "bonds" | "bridges") => {
-                port(path, &leaves, &leaf.value, id, found);
+                let port_leaves = ethernets.get(leaf.value.as_str());
+                port(
+                    path,
+                    port_leaves.map_or(&[], Vec::as_slice),
+                    &leaf.value,
+                    id,
+                    found,
+                );
             }
             _ => {}
         }
@@ -68,30 +85,31 @@ pub(super) fn document(path: &str, text: &str, found: &mut Found) {
 }
 
 /// `network/ethernets/ID`: ID is the name unless there is a `match`; `set-name` names it then.
-fn ethernet(path: &str, leaves: &[Leaf], id: &str, found: &mut Found) {
-    let value = |key: &[&str]| value(leaves, id, key);
-    let matched = leaves.iter().any(|leaf| {
-        leaf.path.len() >= 4 && leaf.is_at_start(&["network", "ethernets", id, "match"])
-    });
-    let pattern = value(&["match", "name"]);
+fn ethernet(path: &str, leaves: &[&Leaf], id: &str, found: &mut Found) {
+    let matched = leaves
+        .iter()
+        .any(|leaf| leaf.path.get(3).is_some_and(|key| key == "match"));
+    let pattern = value(leaves, &["match", "name"]);
     let (globs, plain) = match pattern {
         Some(name) if is_glob(&name) => (Some(name), None),
         other => (None, other),
     };
-    let set = value(&["set-name"]);
-    let drivers: Vec<String> = leaves
+    let drivers: Vec<&str> = leaves
         .iter()
         .filter(|leaf| {
-            leaf.is_at(&["network", "ethernets", id, "match", "driver"])
-                || leaf.is_at(&["network", "ethernets", id, "match", "driver", "*"])
+            leaf.path
+                .get(3..5)
+                .is_some_and(|keys| keys == ["match", "driver"])
         })
-        .map(|leaf| leaf.value.clone())
+        .map(|leaf| leaf.value.as_str())
         .filter(|driver| !driver.is_empty() && !driver.starts_with('['))
         .collect();
     found.add(Configured {
-        name: set.or(plain).or_else(|| (!matched).then(|| id.to_owned())),
+        name: value(leaves, &["set-name"])
+            .or(plain)
+            .or_else(|| (!matched).then(|| id.to_owned())),
         glob: globs,
-        mac: value(&["match", "macaddress"]).and_then(|mac| mac.parse().ok()),
+        mac: value(leaves, &["match", "macaddress"]).and_then(|mac| mac.parse().ok()),
         driver: (!drivers.is_empty()).then(|| drivers.join(" ")),
         file: path.to_owned(),
         kind: Kind::Adapter,
@@ -101,23 +119,19 @@ fn ethernet(path: &str, leaves: &[Leaf], id: &str, found: &mut Found) {
     });
 }
 
-fn value(leaves: &[Leaf], id: &str, key: &[&str]) -> Option<String> {
-    let wanted: Vec<&str> = ["network", "ethernets", id]
-        .iter()
-        .chain(key)
-        .copied()
-        .collect();
+/// A value of a definition, by the keys below its ID.
+fn value(leaves: &[&Leaf], key: &[&str]) -> Option<String> {
     leaves
         .iter()
-        .rfind(|leaf| leaf.is_at(&wanted))
+        .rfind(|leaf| leaf.path.get(3..).is_some_and(|path| path == key))
         .map(|leaf| leaf.value.clone())
         .filter(|value| !value.is_empty())
 }
 
 /// A port is named by its definition's ID.
-fn port(path: &str, leaves: &[Leaf], id: &str, of: &str, found: &mut Found) {
-    let name = value(leaves, id, &["set-name"]).unwrap_or_else(|| id.to_owned());
-    let mac = value(leaves, id, &["match", "macaddress"]).and_then(|mac| mac.parse().ok());
+fn port(path: &str, leaves: &[&Leaf], id: &str, of: &str, found: &mut Found) {
+    let name = value(leaves, &["set-name"]).unwrap_or_else(|| id.to_owned());
+    let mac = value(leaves, &["match", "macaddress"]).and_then(|mac| mac.parse().ok());
     found.add(Configured {
         name: Some(name),
         mac,

@@ -53,8 +53,9 @@ fn unit(path: &str, text: &str, found: &mut Found) {
             .filter(|word| !word.starts_with('!'));
         words.map(str::to_owned).collect::<Vec<_>>()
     };
+    // A name is one word; several are none (systemd.link(5), Name=).
     let names = if is_link {
-        words("Link", "Name")
+        value("Link", "Name").into_iter().collect()
     } else {
         words("Match", "Name")
     };

@@ -3,7 +3,7 @@
 
 use types::NicModel;
 
-use super::{Case, said};
+use super::Case;
 
 #[test]
 fn places_on_the_bus_become_macs() {
@@ -145,13 +145,7 @@ fn busybox_names_by_mactab_or_by_the_kernels_order() {
         let outcome = case.convert(&tree);
         assert_eq!(case.convert(&tree).changes, []);
         let mactab = std::fs::read_to_string(tree.at("/etc/mactab")).unwrap_or_default();
-        (
-            mactab,
-            said(&outcome)
-                .iter()
-                .map(|warning| (*warning).clone())
-                .collect::<Vec<_>>(),
-        )
+        (mactab, outcome.warnings)
     };
     let nameif = "-SUBSYSTEM=net;DEVPATH=.*/net/.*;.*\troot:root 600 @/sbin/nameif -s\n";
     let two = "auto eth0\niface eth0 inet dhcp\nauto eth1\niface eth1 inet dhcp\n";
