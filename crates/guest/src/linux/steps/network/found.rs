@@ -41,6 +41,13 @@ pub(crate) struct Configured {
     pub(crate) format: Format,
 }
 
+impl Configured {
+    /// False for what only tells how interfaces were named.
+    pub(super) fn configures(&self) -> bool {
+        !matches!(self.kind, Kind::Rule | Kind::Seen)
+    }
+}
+
 /// What an entry says of its interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -51,6 +58,8 @@ pub(crate) enum Kind {
     Adapter,
     /// A bond, bridge, VLAN or another that software makes.
     Virtual,
+    /// Which name and MAC went together when the guest last ran.
+    Seen,
     /// A naming rule of udev and no configuration: leftovers of old adapters are common.
     Rule,
 }

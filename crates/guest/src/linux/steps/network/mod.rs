@@ -12,6 +12,7 @@ mod managers;
 mod names;
 mod repair;
 mod rules;
+mod seen;
 mod shell;
 mod static_ip;
 #[cfg(test)]

@@ -92,8 +92,8 @@ impl Pairs {
 }
 
 /// Gives each adapter its name, in this order of trust: the source's word (P2V), a MAC beside the name in the
-/// configuration, a name made of the MAC (enx…), a driver that only one adapter had, and what is left in the order of
-/// the names' slots. `kernel_names` when the guest's udev gives no predictable names.
+/// configuration, a name made of the MAC (enx…), a driver that only one adapter had, what was seen when the guest
+/// last ran, and what is left in the order of the names' slots. `kernel_names` when the guest's udev gives no predictable names.
 pub(super) fn assign(nics: &[Nic], found: &Found, kernel_names: bool) -> Assigned {
     let macs: Vec<MacAddr> = nics.iter().filter_map(|nic| nic.mac).collect();
     let mut pairs = Pairs::default();
@@ -105,7 +105,7 @@ pub(super) fn assign(nics: &[Nic], found: &Found, kernel_names: bool) -> Assigne
     for entry in found
         .entries
         .iter()
-        .filter(|entry| entry.kind != Kind::Virtual)
+        .filter(|entry| !matches!(entry.kind, Kind::Virtual | Kind::Seen))
     {
         if let (Some(mac), Some(name)) = (entry.mac, &entry.name)
             && macs.contains(&mac)
@@ -124,10 +124,26 @@ pub(super) fn assign(nics: &[Nic], found: &Found, kernel_names: bool) -> Assigne
     }
     wanted.retain(|name| !pairs.is_taken(name));
     by_old_driver(nics, found, &wanted, &mut pairs);
+    for entry in found
+        .entries
+        .iter()
+        .filter(|entry| entry.kind == Kind::Seen)
+    {
+        if let (Some(mac), Some(name)) = (entry.mac, entry.name.as_deref())
+            && macs.contains(&mac)
+            && wanted.contains(&name)
+        {
+            pairs.take(mac, name);
+        }
+    }
     wanted.retain(|name| !pairs.is_taken(name));
     let free = free(&macs, found, &pairs, wanted.len());
     sort(&mut wanted, found);
-    let mut warnings = mismatch(&wanted, &free);
+    let mut warnings = if is_one_bond(&wanted, &free, found) {
+        Vec::new()
+    } else {
+        mismatch(&wanted, &free)
+    };
     for (mac, name) in free.iter().zip(&wanted) {
         pairs.take(*mac, name);
     }
@@ -154,11 +170,7 @@ fn wanted(found: &Found) -> Vec<&str> {
         })
     };
     let mut wanted: Vec<&str> = Vec::new();
-    for entry in found
-        .entries
-        .iter()
-        .filter(|entry| entry.kind != Kind::Rule)
-    {
+    for entry in found.entries.iter().filter(|entry| entry.configures()) {
         if let Some(name) = entry.name.as_deref()
             && !wanted.contains(&name)
             && !found.is_virtual(name)
@@ -198,7 +210,7 @@ fn free(macs: &[MacAddr], found: &Found, pairs: &Pairs, wanted: usize) -> Vec<Ma
         found
             .entries
             .iter()
-            .any(|entry| entry.mac == Some(*mac) && entry.kind != Kind::Rule)
+            .any(|entry| entry.mac == Some(*mac) && entry.configures())
     };
     let others: Vec<MacAddr> = free.iter().filter(|mac| !by_mac(mac)).copied().collect();
     if others.len() >= wanted { others } else { free }
@@ -287,6 +299,23 @@ fn by_glob(macs: &[MacAddr], found: &Found, paths: &[(MacAddr, String)], pairs: 
             pairs.take(mac, &name);
         }
     }
+}
+
+/// Which port of a bond is which adapter makes no difference.
+fn is_one_bond(wanted: &[&str], free: &[MacAddr], found: &Found) -> bool {
+    let bond = |name: &str| {
+        let mut entries = found.entries.iter();
+        entries.find_map(|entry| {
+            entry
+                .port_of
+                .as_deref()
+                .filter(|_| entry.name.as_deref() == Some(name))
+        })
+    };
+    let bonds: Vec<Option<&str>> = wanted.iter().map(|name| bond(name)).collect();
+    wanted.len() == free.len()
+        && bonds.first().is_some_and(Option::is_some)
+        && bonds.windows(2).all(|pair| pair.first() == pair.last())
 }
 
 fn mismatch(wanted: &[&str], free: &[MacAddr]) -> Vec<String> {

@@ -6,7 +6,7 @@ use types::{MacAddr, NetBus};
 use crate::Result;
 use crate::linux::convert::Context;
 
-use super::found::{Configured, Format, Kind};
+use super::found::{Configured, Format};
 use super::managers::{keyfile, netplan, networkd};
 use super::{ini, names};
 
@@ -81,9 +81,7 @@ pub(super) fn drivers_and_places(context: &mut Context<'_>) -> Result<()> {
         .found
         .entries
         .iter()
-        .filter(|entry| {
-            entry.kind != Kind::Rule && (entry.driver.is_some() || entry.path.is_some())
-        })
+        .filter(|entry| entry.configures() && (entry.driver.is_some() || entry.path.is_some()))
         .cloned()
         .collect();
     if entries.len() > REPAIRS_MAX {
@@ -167,9 +165,7 @@ pub(super) fn stale_macs(context: &mut Context<'_>, macs: &[MacAddr]) -> Result<
         .found
         .entries
         .iter()
-        .filter(|entry| {
-            entry.kind != Kind::Rule && entry.mac.is_some_and(|mac| !macs.contains(&mac))
-        })
+        .filter(|entry| entry.configures() && entry.mac.is_some_and(|mac| !macs.contains(&mac)))
         .cloned()
         .collect();
     let mut olds: Vec<Option<MacAddr>> = stale.iter().map(|entry| entry.mac).collect();

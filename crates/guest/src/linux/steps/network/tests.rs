@@ -54,9 +54,7 @@ impl Case {
 
     /// Takes the step alone.
     fn convert(&self, tree: &Tree) -> Done {
-        let macs: Vec<_> = (1..=self.models.len())
-            .map(|last| mac(last as u8))
-            .collect();
+        let macs: Vec<_> = (1u8..).take(self.models.len()).map(mac).collect();
         let mut options = options(&macs);
         for (nic, model) in options.nics.iter_mut().zip(&self.models) {
             nic.model.clone_from(model);

@@ -20,7 +20,7 @@ use crate::Root;
 use super::found::Found;
 
 /// Readers in order; where two files name one MAC differently, the earlier wins.
-const READERS: [fn(&Root, &mut Found); 13] = [
+const READERS: [fn(&Root, &mut Found); 14] = [
     ifupdown::read,
     netplan::read,
     keyfile::read,
@@ -34,6 +34,7 @@ const READERS: [fn(&Root, &mut Found); 13] = [
     cloud_init::read,
     others::read,
     super::rules::read,
+    super::seen::read,
 ];
 
 /// Everything that is configured, file by file.

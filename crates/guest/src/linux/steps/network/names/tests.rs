@@ -256,3 +256,36 @@ fn bridges_bonds_vlans_and_globs_are_no_adapters() {
         assert!(is_physical(name), "{name}");
     }
 }
+
+#[test]
+fn what_was_seen_at_the_last_run_is_better_than_the_order() {
+    let seen = |name: &str, last: u8| Configured {
+        kind: Kind::Seen,
+        ..configured(name, Some(last))
+    };
+    let found = assigned(
+        &[nic(1), nic(2)],
+        vec![
+            configured("ens192", None),
+            configured("ens224", None),
+            seen("ens192", 2),
+            seen("eth0", 1),
+            seen("ens224", 9),
+        ],
+    );
+    assert_eq!(names(&found), [(1, "ens224"), (2, "ens192")]);
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+}
+
+#[test]
+fn ports_of_one_bond_may_be_given_in_order_without_a_word() {
+    let port = |name: &str, of: &str| Configured {
+        port_of: Some(of.into()),
+        ..configured(name, None)
+    };
+    let of = |one: &str, other: &str| {
+        let entries = vec![port("ens192", one), port("ens224", other)];
+        assigned(&[nic(1), nic(2)], entries).warnings.len()
+    };
+    assert_eq!((of("bond0", "bond0"), of("bond0", "bond1")), (0, 1));
+}
