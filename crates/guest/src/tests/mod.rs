@@ -8,4 +8,4 @@ mod inspect;
 mod ko;
 pub(crate) mod pe;
 mod space;
-mod tree;
+pub(crate) mod tree;

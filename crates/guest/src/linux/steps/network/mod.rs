@@ -2,52 +2,51 @@
 //! slots. Each adapter's MAC stays, so a rule by MAC keeps the name.
 //!
 //! A guest whose udev reads .link files (systemd.link(5), since 209) gets one per adapter; an older one gets lines in
-//! 70-persistent-net.rules.
+//! 70-persistent-net.rules, and one with busybox' mdev in mactab. Where not even that is there, names are the kernel's,
+//! in the order of the domain's slots, which is that of the adapters.
 
-mod config;
+mod found;
 mod ini;
+mod links;
+mod managers;
 mod names;
-mod persistent;
+mod repair;
+mod rules;
+mod seen;
+mod shell;
 mod static_ip;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
-use types::{ConvertOptions, MacAddr};
+use types::{ConvertOptions, MacAddr, Nic};
 
+use crate::Result;
 use crate::linux::convert::Context;
-use crate::root::join;
-use crate::{Result, Root};
 
-pub(crate) use config::Configured;
+use found::{Configured, Found};
 
 const WHY: &str =
     "the configuration goes by this interface name, the new machine's slots would give another";
 
 /// Name by MAC, and what was found on the way.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Adapter and the name that it keeps, in the machine's order.
     pub(crate) names: Vec<(MacAddr, String)>,
     /// What the guest's files say.
-    pub(crate) configured: Vec<Configured>,
-    /// udev of the guest reads .link files.
-    pub(crate) uses_links: bool,
-    /// For the administrator.
-    warnings: Vec<String>,
+    found: Found,
+    /// What udev of the guest does for names.
+    udev: links::Udev,
+    /// Path and content of each .link file.
+    links: Vec<(String, String)>,
+    assigned: names::Assigned,
 }
 
 impl Plan {
     /// Path and content of each .link file.
     pub(crate) fn link_files(&self) -> Vec<(String, String)> {
-        if !self.uses_links {
-            return Vec::new();
-        }
-        let file = |(mac, name): &(MacAddr, String)| {
-            (
-                format!("/etc/systemd/network/10-v2v-{name}.link"),
-                link(*mac, name),
-            )
-        };
-        self.names.iter().map(file).collect()
+        self.links.clone()
     }
 
     /// The name that the adapter keeps.
@@ -57,44 +56,30 @@ impl Plan {
             .find(|(have, _)| *have == mac)
             .map(|(_, name)| name.as_str())
     }
-}
 
-/// A VLAN or bridge on top of the adapter has the same MAC but hangs on no bus, hence the Path.
-fn link(mac: MacAddr, name: &str) -> String {
-    format!(
-        "# Written by v2v: keeps the interface name that this guest's configuration uses.\n\
-         [Match]\nMACAddress={mac}\nPath=*pci-*\n\n[Link]\nName={name}\n"
-    )
+    fn adapters(&self, entry: &Configured, nics: &[Nic]) -> Vec<MacAddr> {
+        self.assigned.adapters(entry, nics)
+    }
 }
 
 /// Finds the names; changes nothing.
 pub(crate) fn plan(context: &Context<'_>) -> Plan {
-    let root = context.root;
-    let mut configured = config::read(root);
-    configured.extend(persistent::read(root));
-    let mut plan = Plan {
-        uses_links: uses_links(root),
-        ..Plan::default()
+    let (root, nics) = (context.root, &context.options.nics);
+    let found = managers::read(root);
+    let udev = links::udev(root);
+    let assigned = names::assign(nics, &found, udev.kernel_names);
+    let links = if udev.uses_links {
+        links::plan(root, nics, &assigned.names)
+    } else {
+        Vec::new()
     };
-    let assigned = names::assign(&context.options.nics, &configured);
-    plan.names = assigned.names;
-    plan.warnings = assigned.warnings;
-    plan.configured = configured;
-    plan
-}
-
-/// systemd's udev has the rule that applies .link files; Red Hat 7 has it under an older name.
-fn uses_links(root: &Root) -> bool {
-    ["/lib/udev/rules.d", "/usr/lib/udev/rules.d"]
-        .iter()
-        .any(|dir| {
-            ["80-net-setup-link.rules", "80-net-name-slot.rules"]
-                .iter()
-                .any(|name| {
-                    root.text(&join(dir, name))
-                        .is_some_and(|text| text.contains("net_setup_link"))
-                })
-        })
+    Plan {
+        names: assigned.names.clone(),
+        found,
+        udev,
+        links,
+        assigned,
+    }
 }
 
 pub(crate) fn macs(options: &ConvertOptions) -> Vec<MacAddr> {
@@ -102,16 +87,30 @@ pub(crate) fn macs(options: &ConvertOptions) -> Vec<MacAddr> {
 }
 
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
-    for warning in std::mem::take(&mut context.network.warnings) {
+    for warning in std::mem::take(&mut context.network.assigned.warnings) {
         context.recorder.warn(warning);
+    }
+    if context.network.found.truncated {
+        context.recorder.warn(
+            "the guest's network configuration has more interfaces than are looked at; check their names",
+        );
     }
     for (path, text) in context.network.link_files() {
         context.recorder.write(&path, text.as_bytes(), WHY)?;
     }
     let macs = macs(context.options);
     if !macs.is_empty() {
-        persistent::clean(context, &macs)?;
-        config::clean(context, &macs)?;
+        rules::clean(context, &macs)?;
+        repair::stale_macs(context, &macs)?;
+        repair::drivers_and_places(context)?;
     }
-    static_ip::apply(context)
+    static_ip::apply(context)?;
+    context.recorder.not_needed(if macs.is_empty() {
+        "the machine has no adapters"
+    } else if context.network.names.is_empty() {
+        "no file of the guest goes by interface names"
+    } else {
+        "the names are tied to the MACs already"
+    });
+    Ok(())
 }

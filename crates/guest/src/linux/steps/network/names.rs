@@ -1,101 +1,368 @@
-//! Which adapter has which name: by what the configuration says of MACs, then in the order of the slots.
+//! Which adapter has which name: by what the configuration says of MACs, drivers and slots, then in the order of the
+//! slots.
 
-use types::{MacAddr, Nic};
+use types::{MacAddr, Nic, NicModel};
 
-use super::config::Configured;
+use super::found::{Configured, Found, Kind, fits, is_interface_name};
 
 /// Outcome of the assignment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Assigned {
+    /// Adapter and the name that it keeps, in the machine's order.
     pub(super) names: Vec<(MacAddr, String)>,
+    /// Adapter and the place of the old machine's bus that a file without a name knows it by.
+    pub(super) paths: Vec<(MacAddr, String)>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Gives each adapter its name, in this order of trust: the source's word (P2V), a MAC beside the name in the
-/// configuration, a name made of the MAC (enx…), and what is left in the order of the names' slots.
-pub(super) fn assign(nics: &[Nic], configured: &[Configured]) -> Assigned {
-    let mut taken: Vec<(MacAddr, String)> = Vec::new();
-    let macs: Vec<MacAddr> = nics.iter().filter_map(|nic| nic.mac).collect();
-    let take = |mac: MacAddr, name: &str, taken: &mut Vec<(MacAddr, String)>| {
-        let free = !taken
-            .iter()
-            .any(|(have, other)| *have == mac || other == name);
-        if free && is_interface_name(name) {
-            taken.push((mac, name.to_owned()));
+impl Assigned {
+    /// The adapters that an entry means.
+    pub(super) fn adapters(&self, entry: &Configured, nics: &[Nic]) -> Vec<MacAddr> {
+        let by = |pairs: &[(MacAddr, String)], wanted: Option<&str>| {
+            let mut pairs = pairs.iter();
+            pairs
+                .find(|(_, have)| Some(have.as_str()) == wanted)
+                .map(|(mac, _)| *mac)
+        };
+        if let Some(mac) = entry.mac {
+            let known = nics.iter().any(|nic| nic.mac == Some(mac));
+            return known.then_some(mac).into_iter().collect();
         }
-    };
-    for nic in nics {
-        if let (Some(mac), Some(name)) = (nic.mac, &nic.guest_name) {
-            take(mac, name, &mut taken);
+        let one = by(&self.names, entry.name.as_deref())
+            .or_else(|| by(&self.paths, entry.path.as_deref()));
+        match (one, &entry.driver) {
+            (Some(mac), _) => vec![mac],
+            (None, Some(driver)) if entry.name.is_none() && entry.path.is_none() => {
+                by_driver(nics, driver)
+            }
+            _ => Vec::new(),
         }
     }
-    for entry in configured {
+}
+
+/// Adapters whose old driver fits; all of them where the source does not say what they are.
+pub(super) fn by_driver(nics: &[Nic], patterns: &str) -> Vec<MacAddr> {
+    let unknown = nics.iter().all(|nic| drivers(nic).is_empty());
+    nics.iter()
+        .filter(|nic| unknown || drives(patterns, &drivers(nic)))
+        .filter_map(|nic| nic.mac)
+        .collect()
+}
+
+pub(super) fn drives(patterns: &str, drivers: &[&str]) -> bool {
+    drivers.iter().any(|driver| {
+        patterns
+            .split_whitespace()
+            .any(|pattern| fits(pattern, driver))
+    })
+}
+
+/// Linux drivers of an adapter's model at the source.
+pub(super) fn drivers(nic: &Nic) -> Vec<&str> {
+    match &nic.model {
+        Some(NicModel::E1000) => vec!["e1000"],
+        Some(NicModel::E1000e) => vec!["e1000e"],
+        Some(NicModel::Vmxnet3) => vec!["vmxnet3"],
+        Some(NicModel::Pcnet) => vec!["pcnet32", "vmxnet", "vlance"],
+        Some(NicModel::Rtl8139) => vec!["8139cp", "8139too"],
+        Some(NicModel::Virtio) => vec!["virtio_net"],
+        Some(NicModel::Other(name)) => vec![name.as_str()],
+        _ => Vec::new(),
+    }
+}
+
+/// Pairs found so far; no adapter and no name is given twice.
+#[derive(Default)]
+struct Pairs(Vec<(MacAddr, String)>);
+
+impl Pairs {
+    fn take(&mut self, mac: MacAddr, name: &str) {
+        if !self.has(mac) && !self.is_taken(name) && is_interface_name(name) {
+            self.0.push((mac, name.to_owned()));
+        }
+    }
+
+    fn has(&self, mac: MacAddr) -> bool {
+        self.0.iter().any(|(have, _)| *have == mac)
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.0.iter().any(|(_, have)| have == name)
+    }
+}
+
+/// Gives each adapter its name, in this order of trust: the source's word (P2V), a MAC beside the name in the
+/// configuration, a name made of the MAC (enx…), a driver that only one adapter had, what was seen when the guest
+/// last ran, and what is left in the order of the names' slots. `kernel_names` when the guest's udev gives no predictable names.
+pub(super) fn assign(nics: &[Nic], found: &Found, kernel_names: bool) -> Assigned {
+    let macs: Vec<MacAddr> = nics.iter().filter_map(|nic| nic.mac).collect();
+    let mut pairs = Pairs::default();
+    for nic in nics {
+        if let (Some(mac), Some(name)) = (nic.mac, &nic.guest_name) {
+            pairs.take(mac, name);
+        }
+    }
+    for entry in found
+        .entries
+        .iter()
+        .filter(|entry| !matches!(entry.kind, Kind::Virtual | Kind::Seen))
+    {
         if let (Some(mac), Some(name)) = (entry.mac, &entry.name)
             && macs.contains(&mac)
         {
-            take(mac, name, &mut taken);
+            pairs.take(mac, name);
         }
     }
-    // Names of the persistent rules alone are leftovers; only what is configured matters now.
-    let mut wanted: Vec<&str> = Vec::new();
-    for entry in configured.iter().filter(|entry| !entry.is_rule) {
-        if let Some(name) = entry.name.as_deref().filter(|name| is_physical(name))
-            && !wanted.contains(&name)
-        {
-            wanted.push(name);
-        }
-    }
+    let mut wanted = wanted(found);
     for name in &wanted {
         let by_name = macs
             .iter()
             .find(|mac| *name == format!("enx{}", mac.to_string().replace(':', "")));
         if let Some(mac) = by_name {
-            take(*mac, name, &mut taken);
+            pairs.take(*mac, name);
         }
     }
-    wanted.retain(|name| !taken.iter().any(|(_, have)| have == name));
-    wanted.sort_by_key(|name| slot(name));
-    let free: Vec<MacAddr> = macs
+    wanted.retain(|name| !pairs.is_taken(name));
+    by_old_driver(nics, found, &wanted, &mut pairs);
+    for entry in found
+        .entries
         .iter()
-        .filter(|mac| !taken.iter().any(|(have, _)| have == *mac))
-        .copied()
-        .collect();
-    let warnings = mismatch(&wanted, &free);
-    for (mac, name) in free.iter().zip(&wanted) {
-        take(*mac, name, &mut taken);
+        .filter(|entry| entry.kind == Kind::Seen)
+    {
+        if let (Some(mac), Some(name)) = (entry.mac, entry.name.as_deref())
+            && macs.contains(&mac)
+            && wanted.contains(&name)
+        {
+            pairs.take(mac, name);
+        }
     }
-    taken.sort_by_key(|(mac, _)| macs.iter().position(|have| have == mac));
+    wanted.retain(|name| !pairs.is_taken(name));
+    let free = free(&macs, found, &pairs, wanted.len());
+    sort(&mut wanted, found);
+    let mut warnings = if is_one_bond(&wanted, &free, found) {
+        Vec::new()
+    } else {
+        mismatch(&wanted, &free)
+    };
+    for (mac, name) in free.iter().zip(&wanted) {
+        pairs.take(*mac, name);
+    }
+    let paths = places(&macs, found, &pairs);
+    if !kernel_names {
+        by_glob(&macs, found, &paths, &mut pairs);
+    }
+    pairs
+        .0
+        .sort_by_key(|(mac, _)| macs.iter().position(|have| have == mac));
+    warnings.extend(swapped(&pairs.0, &macs));
     Assigned {
-        names: taken,
+        names: pairs.0,
+        paths,
         warnings,
     }
 }
 
-fn mismatch(wanted: &[&str], free: &[MacAddr]) -> Vec<String> {
-    if wanted.is_empty() || wanted.len() == free.len() {
+/// Names of adapters that the guest configures. Names of udev's rules alone are leftovers.
+fn wanted(found: &Found) -> Vec<&str> {
+    let named = |name: &str| {
+        found.entries.iter().any(|entry| {
+            matches!(entry.kind, Kind::Adapter | Kind::Rule) && entry.name.as_deref() == Some(name)
+        })
+    };
+    let mut wanted: Vec<&str> = Vec::new();
+    for entry in found.entries.iter().filter(|entry| entry.configures()) {
+        if let Some(name) = entry.name.as_deref()
+            && !wanted.contains(&name)
+            && !found.is_virtual(name)
+            && (is_physical(name) || named(name))
+        {
+            wanted.push(name);
+        }
+    }
+    wanted
+}
+
+/// A name that goes with a driver belongs to the only adapter that had it.
+fn by_old_driver(nics: &[Nic], found: &Found, wanted: &[&str], pairs: &mut Pairs) {
+    for entry in &found.entries {
+        let (Some(name), Some(driver)) = (entry.name.as_deref(), &entry.driver) else {
+            continue;
+        };
+        let free: Vec<&Nic> = nics
+            .iter()
+            .filter(|nic| nic.mac.is_some_and(|mac| !pairs.has(mac)))
+            .filter(|nic| drives(driver, &drivers(nic)))
+            .collect();
+        if let ([Nic { mac: Some(mac), .. }], true) = (free.as_slice(), wanted.contains(&name)) {
+            pairs.take(*mac, name);
+        }
+    }
+}
+
+/// Adapters without a name; those that a file configures by MAC alone only where the others do not suffice.
+fn free(macs: &[MacAddr], found: &Found, pairs: &Pairs, wanted: usize) -> Vec<MacAddr> {
+    let free: Vec<MacAddr> = macs
+        .iter()
+        .filter(|mac| !pairs.has(**mac))
+        .copied()
+        .collect();
+    let by_mac = |mac: &MacAddr| {
+        found
+            .entries
+            .iter()
+            .any(|entry| entry.mac == Some(*mac) && entry.configures())
+    };
+    let others: Vec<MacAddr> = free.iter().filter(|mac| !by_mac(mac)).copied().collect();
+    if others.len() >= wanted { others } else { free }
+}
+
+/// In the order of the places where every name has one, else of the names.
+fn sort(wanted: &mut [&str], found: &Found) {
+    let place = |name: &str| {
+        found
+            .entries
+            .iter()
+            .filter(|entry| entry.name.as_deref() == Some(name))
+            .find_map(|entry| place(entry.path.as_deref()?))
+    };
+    if wanted.iter().all(|name| place(name).is_some()) {
+        wanted.sort_by_cached_key(|name| place(name));
+    } else {
+        wanted.sort_by_cached_key(|name| slot(name));
+    }
+}
+
+/// Bus address of `pci-0000:0b:00.0` or `0000:0b:00.0`, the first of a path.
+fn place(path: &str) -> Option<(u32, u32, u32, u32)> {
+    let path = path.strip_prefix("pci-").unwrap_or(path);
+    let mut parts = path.split([':', '.', '-']);
+    let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
+    Some((next()?, next()?, next()?, next()?))
+}
+
+/// Adapters for files that go by place alone, where as many of both are left.
+fn places(macs: &[MacAddr], found: &Found, pairs: &Pairs) -> Vec<(MacAddr, String)> {
+    let mut paths: Vec<&str> = found
+        .entries
+        .iter()
+        .filter(|entry| entry.name.is_none() && entry.mac.is_none())
+        .filter_map(|entry| entry.path.as_deref())
+        .collect();
+    paths.sort_by_key(|path| place(path));
+    paths.dedup();
+    let free = free(macs, found, pairs, paths.len());
+    if paths.len() != free.len() {
         return Vec::new();
     }
+    let pair = |(mac, path): (MacAddr, &str)| (mac, path.to_owned());
+    free.into_iter().zip(paths).map(pair).collect()
+}
+
+/// `Name=ens*` would not fit the new machine's `enp1s0`: such an adapter gets a name that fits.
+fn by_glob(macs: &[MacAddr], found: &Found, paths: &[(MacAddr, String)], pairs: &mut Pairs) {
+    /// What new names look like: on q35 and on i440fx.
+    const NEW: [&str; 2] = ["enp1s0", "ens3"];
+    let globs: Vec<&str> = found
+        .entries
+        .iter()
+        .filter(|entry| entry.mac.is_none())
+        .filter_map(|entry| entry.glob.as_deref())
+        .filter(|glob| !glob.starts_with('*'))
+        .collect();
+    if globs
+        .iter()
+        .any(|glob| NEW.iter().all(|name| fits(glob, name)))
+    {
+        return;
+    }
+    let free: Vec<MacAddr> = macs
+        .iter()
+        .filter(|mac| !pairs.has(**mac) && !paths.iter().any(|(have, _)| have == *mac))
+        .copied()
+        .collect();
+    let mut used: Vec<&str> = Vec::new();
+    for mac in free {
+        // Each pattern once, then the last again.
+        let unused = globs.iter().find(|glob| !used.contains(glob));
+        let Some(glob) = unused.or(globs.last()).copied() else {
+            return;
+        };
+        used.push(glob);
+        let name = (0..100)
+            .map(|number| {
+                glob.replacen('*', &number.to_string(), 1)
+                    .replace('*', "")
+                    .replace('?', "1")
+            })
+            .find(|name| fits(glob, name) && is_physical(name) && !pairs.is_taken(name));
+        if let Some(name) = name {
+            pairs.take(mac, &name);
+        }
+    }
+}
+
+/// Which port of a bond is which adapter makes no difference.
+fn is_one_bond(wanted: &[&str], free: &[MacAddr], found: &Found) -> bool {
+    let bond = |name: &str| {
+        let mut entries = found.entries.iter();
+        entries.find_map(|entry| {
+            entry
+                .port_of
+                .as_deref()
+                .filter(|_| entry.name.as_deref() == Some(name))
+        })
+    };
+    let bonds: Vec<Option<&str>> = wanted.iter().map(|name| bond(name)).collect();
+    wanted.len() == free.len()
+        && bonds.first().is_some_and(Option::is_some)
+        && bonds.windows(2).all(|pair| pair.first() == pair.last())
+}
+
+fn mismatch(wanted: &[&str], free: &[MacAddr]) -> Vec<String> {
+    let pairs: Vec<String> = free
+        .iter()
+        .zip(wanted)
+        .map(|(mac, name)| format!("{name} to {mac}"))
+        .collect();
     if wanted.len() > free.len() {
         let rest = wanted.get(free.len()..).unwrap_or_default().join(", ");
         return vec![format!(
             "the guest configures more interfaces than the machine has adapters; without one: {rest}"
         )];
     }
-    let pairs: Vec<String> = free
-        .iter()
-        .zip(wanted)
-        .map(|(mac, name)| format!("{name} to {mac}"))
-        .collect();
+    if wanted.is_empty() || (wanted.len() == free.len() && free.len() == 1) {
+        return Vec::new();
+    }
+    let why = if wanted.len() == free.len() {
+        "nothing in the guest ties its interface names to adapters"
+    } else {
+        "the machine has more adapters than the guest configures and nothing tells which is which"
+    };
     vec![format!(
-        "the machine has more adapters than the guest configures and nothing tells which is which; given in order: {}",
+        "{why}; given in order, check that each is on the right network: {}",
         pairs.join(", ")
     )]
 }
 
-/// A name that the kernel accepts (dev_valid_name in net/core/dev.c) and that is safe in a file name.
-fn is_interface_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    !name.is_empty() && name.len() < 16 && name.bytes().all(plain) && !matches!(name, "." | "..")
+/// A name that the kernel gives another adapter cannot be had: the renaming races with it (systemd.link(5), Name=).
+fn swapped(names: &[(MacAddr, String)], macs: &[MacAddr]) -> Vec<String> {
+    let number = |name: &str| name.strip_prefix("eth")?.parse::<usize>().ok();
+    let clash: Vec<&str> = names
+        .iter()
+        .filter(|(mac, name)| {
+            let at = macs.iter().position(|have| have == mac);
+            number(name).is_some_and(|number| number < macs.len() && Some(number) != at)
+        })
+        .map(|(_, name)| name.as_str())
+        .collect();
+    if clash.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the kernel numbers the adapters in another order than this guest does ({}): check which address each has after \
+         the first start",
+        clash.join(", ")
+    )]
 }
 
 /// True for a name that an Ethernet adapter can have: not a bridge, bond, VLAN, tunnel or wireless one.
@@ -143,125 +410,4 @@ pub(super) fn slot(name: &str) -> (u8, u64, u64, u64, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use types::NicNetwork;
-
-    use super::*;
-
-    fn nic(last: u8) -> Nic {
-        Nic {
-            mac: Some(MacAddr([0, 0x50, 0x56, 0, 0, last])),
-            model: None,
-            network: NicNetwork::Network("default".into()),
-            source_network: String::new(),
-            guest_name: None,
-        }
-    }
-
-    fn configured(name: &str, mac: Option<u8>) -> Configured {
-        let mac = mac.map(|last| MacAddr([0, 0x50, 0x56, 0, 0, last]));
-        Configured {
-            name: Some(name.into()),
-            mac,
-            file: String::new(),
-            is_rule: false,
-        }
-    }
-
-    fn names(assigned: &Assigned) -> Vec<(u8, &str)> {
-        assigned
-            .names
-            .iter()
-            .map(|(mac, name)| (mac.0[5], name.as_str()))
-            .collect()
-    }
-
-    #[test]
-    fn vmware_slots_are_ordered_as_vmware_numbers_adapters() {
-        let mut names = [
-            "ens257", "ens161", "ens192", "ens256", "ens160", "ens224", "ens193",
-        ];
-        names.sort_by_key(|name| slot(name));
-        assert_eq!(
-            names,
-            [
-                "ens160", "ens192", "ens224", "ens256", "ens161", "ens193", "ens257"
-            ]
-        );
-        let mut names = ["enp3s0", "eth10", "eth2", "ens34", "ens33", "eno1"];
-        names.sort_by_key(|name| slot(name));
-        assert_eq!(names, ["eth2", "eth10", "eno1", "ens33", "ens34", "enp3s0"]);
-    }
-
-    #[test]
-    fn a_mac_in_the_configuration_wins_over_the_order() {
-        let found = assign(
-            &[nic(1), nic(2)],
-            &[configured("ens192", Some(2)), configured("ens224", None)],
-        );
-        assert_eq!(names(&found), [(1, "ens224"), (2, "ens192")]);
-        assert!(found.warnings.is_empty());
-    }
-
-    #[test]
-    fn only_adapters_get_names_and_a_mismatch_is_said() {
-        let all = [
-            configured("bond0", None),
-            configured("ens224", None),
-            configured("ens192", None),
-        ];
-        let found = assign(&[nic(1)], &all);
-        assert_eq!(names(&found), [(1, "ens192")]);
-        assert!(found.warnings[0].contains("ens224"), "{:?}", found.warnings);
-        let found = assign(&[nic(1), nic(2)], &[configured("ens192", None)]);
-        assert_eq!(names(&found), [(1, "ens192")]);
-        assert!(
-            found.warnings[0].contains("given in order"),
-            "{:?}",
-            found.warnings
-        );
-    }
-
-    #[test]
-    fn hostile_names_become_no_file_names() {
-        let found = assign(
-            &[nic(1)],
-            &[
-                configured("../../etc/passwd", Some(1)),
-                configured("ens1/../../x", None),
-            ],
-        );
-        assert_eq!(found.names, []);
-    }
-
-    #[test]
-    fn bridges_bonds_vlans_and_globs_are_no_adapters() {
-        for name in [
-            "br0",
-            "bond0",
-            "vlan10",
-            "ens192.10",
-            "eth0:1",
-            "wlan0",
-            "wlp2s0",
-            "docker0",
-            "en*",
-            "lo",
-            "tun0",
-        ] {
-            assert!(!is_physical(name), "{name}");
-        }
-        for name in [
-            "eth0",
-            "ens192",
-            "enp0s3",
-            "eno16777736",
-            "em1",
-            "p2p1",
-            "enx005056000001",
-            "lan0",
-        ] {
-            assert!(is_physical(name), "{name}");
-        }
-    }
-}
+mod tests;
