@@ -96,7 +96,7 @@ fn take(context: &mut Context<'_>, entry: &Step, step: &mut dyn FnMut(&str)) -> 
 }
 
 impl<'a> Context<'a> {
-    fn new(
+    pub(crate) fn new(
         root: &'a Root,
         guest: &'a GuestInfo,
         storage: &'a StorageMap,
