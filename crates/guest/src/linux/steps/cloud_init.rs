@@ -85,8 +85,9 @@ fn sources(root: &crate::Root) -> Vec<String> {
             .map(|name| join(dir, &name))
             .filter(|path| path != OWN),
     );
-    let lists = files.iter().filter_map(|path| list(&root.text(path)?));
-    lists.last().unwrap_or_default()
+    let mut last_first = files.iter().rev();
+    let found = last_first.find_map(|path| list(&root.text(path)?));
+    found.unwrap_or_default()
 }
 
 /// The value in either of YAML's two spellings of a list.

@@ -254,3 +254,94 @@ fn cannot(context: &mut Context<'_>) -> Result<bool> {
         .warn(format!("{reason}: enable its service by hand"));
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+    use crate::tests::tree::{Tree, mac, options, run};
+
+    /// Runs this step alone and says what it changed and asked for.
+    fn applied(
+        tree: &Tree,
+        init: &str,
+        qemu_ga: bool,
+    ) -> (Vec<String>, crate::linux::steps::firstboot::Scripts) {
+        let root = tree.root();
+        let mut guest = tree.inspect();
+        guest.init = init.into();
+        let mut options = options(&[mac(1)]);
+        options.qemu_ga = qemu_ga.then(|| "qemu-guest-agent.rpm".into());
+        let mut context = Context::new(&root, &guest, &tree.storage, &options);
+        context.recorder.begin("guest-agent");
+        apply(&mut context).unwrap();
+        let scripts = std::mem::take(&mut context.firstboot);
+        let changes = context.recorder.changes().iter();
+        (changes.map(|change| change.path.clone()).collect(), scripts)
+    }
+
+    #[test]
+    fn each_init_gets_its_link_once() {
+        let tree = Tree::debian();
+        tree.put("/etc/init.d/qemu-guest-agent", b"#!/bin/sh\n");
+        for level in 0..=6 {
+            fs::create_dir_all(tree.at(&format!("/etc/rc{level}.d"))).unwrap();
+        }
+        tree.put("/etc/rc3.d/K20qemu-guest-agent", b"");
+        fs::create_dir_all(tree.at("/etc/sv/qemu-ga")).unwrap();
+        let sysv = [
+            "/etc/rc2.d/S90qemu-guest-agent",
+            "/etc/rc3.d/K20qemu-guest-agent",
+            "/etc/rc3.d/S90qemu-guest-agent",
+            "/etc/rc4.d/S90qemu-guest-agent",
+            "/etc/rc5.d/S90qemu-guest-agent",
+        ];
+        let cases: [(&str, &[&str]); 3] = [
+            ("sysvinit", &sysv),
+            ("openrc", &["/etc/runlevels/default/qemu-guest-agent"]),
+            ("runit", &["/etc/runit/runsvdir/default/qemu-ga"]),
+        ];
+        for (init, expected) in cases {
+            assert_eq!(applied(&tree, init, false).0, expected, "{init}");
+            assert_eq!(applied(&tree, init, false).0, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_missing_agent_is_installed_at_the_first_boot() {
+        let tree = Tree::debian();
+        tree.put(
+            "/var/lib/dpkg/status",
+            b"Package: bash\nStatus: install ok installed\n",
+        );
+        let (changes, scripts) = applied(&tree, "systemd", false);
+        assert_eq!(changes, Vec::<String>::new());
+        assert!(format!("{scripts:?}").contains("network: true"));
+        assert!(format!("{scripts:?}").contains("install-guest-agent"));
+    }
+
+    #[test]
+    fn a_package_that_was_brought_is_installed_without_the_network() {
+        let tree = Tree::debian();
+        let (_, none) = applied(&tree, "systemd", true);
+        assert!(!format!("{none:?}").contains("install-guest-agent"));
+        tree.put("/var/lib/v2v/qemu-guest-agent.rpm", b"package");
+        let text = format!("{:?}", applied(&tree, "systemd", true).1);
+        assert!(
+            text.contains("rpm -Uvh --replacepkgs /var/lib/v2v/qemu-guest-agent.rpm"),
+            "{text}"
+        );
+        assert!(
+            text.contains(&crate::recorder::sha256(b"package")),
+            "{text}"
+        );
+        assert!(text.contains("network: false"), "{text}");
+    }
+
+    #[test]
+    fn the_scripts_are_shell() {
+        run(Command::new("/bin/sh").args(["-n", "-c", &format!("{FROM_SOURCES}{START}")]));
+    }
+}

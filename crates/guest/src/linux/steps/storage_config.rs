@@ -157,19 +157,14 @@ fn mdadm(text: &str) -> Option<String> {
         };
         let positional = |word: &&str| POSITIONAL.iter().any(|part| word.contains(part));
         let key = key.to_ascii_uppercase();
-        if key.len() >= 3 && "DEVICE".starts_with(&key) && rest.iter().any(|word| positional(word))
-        {
+        if key.len() >= 3 && "DEVICE".starts_with(&key) && rest.iter().any(positional) {
             return "DEVICE partitions\n".to_owned();
         }
         let named = |word: &&str| word.to_ascii_lowercase().starts_with("devices=");
         let by_uuid = rest
             .iter()
             .any(|word| word.to_ascii_lowercase().starts_with("uuid="));
-        if key.len() >= 3
-            && "ARRAY".starts_with(&key)
-            && by_uuid
-            && rest.iter().any(|word| named(word))
-        {
+        if key.len() >= 3 && "ARRAY".starts_with(&key) && by_uuid && rest.iter().any(named) {
             let kept: Vec<&str> = words.iter().filter(|word| !named(word)).copied().collect();
             return format!("{}\n", kept.join(" "));
         }

@@ -23,11 +23,11 @@ pub(super) const AZURE: Family = Family {
     keep: never,
 };
 
+/// Not amazon-ec2-net-utils: Amazon Linux 2023 configures its NICs by a file of that package.
 pub(super) const AWS: Family = Family {
     name: "AWS",
     packages: &[
         "ec2-net-utils",
-        "amazon-ec2-net-utils",
         "ec2-instance-connect*",
         "ec2-hibinit-agent",
         "hibagent",

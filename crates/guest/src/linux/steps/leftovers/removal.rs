@@ -67,7 +67,8 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<()> {
                 "#!/bin/sh\n# Undoes an installation that came without packages.\n[ -x '{path}' ] || exit 0\n'{path}'\n"
             );
             let name = format!("uninstall-{}", family.name);
-            context.firstboot.add_repeatable(&name, body);
+            // A vendor's program may not bear to be begun again.
+            context.firstboot.add(&name, body);
         }
     }
     let packages = Packages::read(context.root);
@@ -96,9 +97,9 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<()> {
     let Some(command) = command(packages.format) else {
         return advise(context);
     };
-    let mut body = format!(
+    let mut body = String::from(
         "#!/bin/sh\n# Removes the guest tools of other hypervisors and clouds, and nothing with them.\n\
-         LC_ALL=C DEBIAN_FRONTEND=noninteractive\nexport LC_ALL DEBIAN_FRONTEND\n"
+         LC_ALL=C DEBIAN_FRONTEND=noninteractive\nexport LC_ALL DEBIAN_FRONTEND\n",
     );
     // Writing to a String cannot fail.
     for package in &removed {

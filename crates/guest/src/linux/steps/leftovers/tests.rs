@@ -146,10 +146,7 @@ fn vmware_tools_from_the_archive_and_open_vm_tools_go() {
         tree.text("/etc/yum.repos.d/vmware-tools.repo")
             .contains("enabled=0")
     );
-    assert!(
-        script(&tree, "001-uninstall-vmware.again")
-            .contains("'/usr/bin/vmware-uninstall-tools.pl'")
-    );
+    assert!(script(&tree, "001-uninstall-vmware").contains("'/usr/bin/vmware-uninstall-tools.pl'"));
     let removal = script(&tree, "002-remove-tools.again");
     assert!(
         removal.contains("packages='open-vm-tools open-vm-tools-desktop'\n"),
@@ -181,7 +178,7 @@ fn each_other_family_is_disabled() {
                 ("/opt/VBoxGuestAdditions-7.0.12/uninstall.sh", ""),
                 ("/etc/modules-load.d/vbox.conf", "vboxguest\n"),
             ],
-            "+ /var/lib/v2v/firstboot/scripts/001-uninstall-virtualbox.again",
+            "+ /var/lib/v2v/firstboot/scripts/001-uninstall-virtualbox",
         ),
         (
             "hv-kvp-daemon",

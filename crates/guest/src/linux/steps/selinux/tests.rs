@@ -142,6 +142,56 @@ fn lookups_agree_with_libselinux() {
     }
 }
 
+/// A whole policy of Debian, where V2V_UNPACKED has its file_contexts, against every path of the machine that tests.
+#[test]
+fn lookups_in_a_real_policy_agree_with_libselinux() {
+    let scratch = std::env::var_os("V2V_UNPACKED").map_or_else(|| "/".into(), PathBuf::from);
+    let program = scratch.join("usr/sbin/matchpathcon");
+    let file = scratch.join("etc/selinux/default/contexts/files/file_contexts");
+    if !program.is_file() || !file.is_file() {
+        eprintln!("SKIP: needs {} and {}", program.display(), file.display());
+        return;
+    }
+    let contexts = Contexts::read(&Root::open(&scratch).unwrap(), "default").unwrap();
+    let script = "find /etc /usr/bin /usr/sbin /usr/lib/systemd /var /boot /root /home -xdev -maxdepth 4 -type f | sort | awk 'NR % 7 == 0' | head -3000";
+    let list = run(Command::new("sh").args(["-c", script]));
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let mut paths: Vec<&str> = list.lines().filter(|path| path.is_ascii()).collect();
+    let ours = [
+        "/var/lib/v2v/firstboot/scripts/001-x",
+        "/etc/systemd/system/multi-user.target.wants/x.service",
+        "/etc/modprobe.d/x.conf.pre-v2v",
+        "/etc/udev/rules.d/70-x.rules",
+        "/etc/fstab",
+        "/boot/initrd.img-6.1.0",
+        "/boot/grub/grub.cfg",
+        "/etc/cloud/cloud.cfg.d/99_v2v.cfg",
+        "/etc/rc3.d/K80x",
+        "/lib/modules/x/modules.dep",
+        "/usr/local/bin/x",
+    ];
+    paths.extend(ours);
+    let output = Command::new(&program)
+        .env("LD_LIBRARY_PATH", scratch.join("lib/x86_64-linux-gnu"))
+        .arg("-f")
+        .arg(&file)
+        .args(["-n", "-N", "-m", "file"])
+        .args(&paths)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said: Vec<&str> = said.lines().map(str::trim).collect();
+    assert_eq!(said.len(), paths.len(), "{output:?}");
+    for (path, said) in paths.iter().zip(said) {
+        let ours = match contexts.lookup(path, '-') {
+            Wanted::Label(label) => label,
+            _ => "<<none>>".to_owned(),
+        };
+        assert_eq!(ours, said, "{path}");
+    }
+    eprintln!("{} paths agree", paths.len());
+}
+
 #[test]
 fn a_policy_name_cannot_leave_its_directory() {
     let dir = tempfile::tempdir().unwrap();
