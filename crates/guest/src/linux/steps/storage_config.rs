@@ -31,8 +31,9 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes out a filter that would hide the new names of the physical volumes (lvm.conf(5), "devices/filter").
-fn lvm(context: &mut Context<'_>, path: &str) -> Result<()> {
+/// Takes out a filter that would hide the new names of the physical volumes (lvm.conf(5), "devices/filter"); `None`
+/// when there is none. The copy of the file in an initramfs needs the same.
+pub(crate) fn lvm_conf(context: &Context<'_>, text: &str) -> Option<String> {
     let volumes: Vec<Vec<String>> = context
         .devices
         .storage()
@@ -41,25 +42,33 @@ fn lvm(context: &mut Context<'_>, path: &str) -> Result<()> {
         .filter(|device| device.content == "LVM2_member")
         .filter_map(|device| new_names(context, device))
         .collect();
-    let why = "a filter that accepts LVM's disks by their old names only";
-    edit_with_backup(&mut context.recorder, path, why, |text| {
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let mut out = String::with_capacity(text.len());
-        let mut left = lines.as_slice();
-        while let Some((line, _)) = left.split_first() {
-            let len = if is_filter(line) { array_len(left) } else { 1 };
-            let (array, rest) = left.split_at(len.clamp(1, left.len()));
-            let hides = is_filter(line) && hides_any(&array.concat(), &volumes);
-            for line in array {
-                if hides && !line.trim_start().starts_with('#') {
-                    out.push_str("# v2v: ");
-                }
-                out.push_str(line);
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut out = String::with_capacity(text.len());
+    let mut left = lines.as_slice();
+    while let Some((line, _)) = left.split_first() {
+        let len = if is_filter(line) { array_len(left) } else { 1 };
+        let (array, rest) = left.split_at(len.clamp(1, left.len()));
+        let hides = is_filter(line) && hides_any(&array.concat(), &volumes);
+        for line in array {
+            if hides && !line.trim_start().starts_with('#') {
+                out.push_str("# v2v: ");
             }
-            left = rest;
+            out.push_str(line);
         }
-        Some(out)
-    })?;
+        left = rest;
+    }
+    (out != text).then_some(out)
+}
+
+fn lvm(context: &mut Context<'_>, path: &str) -> Result<()> {
+    let why = "a filter that accepts LVM's disks by their old names only";
+    let old = match context.root.read(path, crate::CONFIG_MAX) {
+        Err(error) if error.kind() == crate::ErrorKind::NotFound => return Ok(()),
+        other => crate::recorder::from_bytes(&other?),
+    };
+    if let Some(new) = lvm_conf(context, &old) {
+        edit_with_backup(&mut context.recorder, path, why, |_| Some(new))?;
+    }
     Ok(())
 }
 

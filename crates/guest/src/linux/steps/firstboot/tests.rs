@@ -43,7 +43,7 @@ impl Guest {
         self.text("/var/log/v2v-firstboot.log")
     }
 
-    fn spawn(&self, shell: &[&str]) -> Child {
+    fn spawn<S: AsRef<std::ffi::OsStr>>(&self, shell: &[S]) -> Child {
         let (program, args) = shell.split_first().unwrap();
         Command::new(program)
             .args(args)
@@ -56,21 +56,24 @@ impl Guest {
             .unwrap()
     }
 
-    fn boot(&self, shell: &[&str]) {
+    fn boot<S: AsRef<std::ffi::OsStr>>(&self, shell: &[S]) {
         assert!(self.spawn(shell).wait().unwrap().success());
     }
 }
 
 /// Every shell that is here: a guest's may be any of them.
-fn shells() -> Vec<Vec<&'static str>> {
+fn shells() -> Vec<Vec<String>> {
+    let unpacked = std::env::var("V2V_UNPACKED").unwrap_or_default();
     let all = [
-        vec!["/bin/sh"],
-        vec!["/bin/dash"],
-        vec!["/bin/bash", "--posix"],
-        vec!["/bin/busybox", "sh"],
+        "/bin/sh".to_owned(),
+        "/bin/dash".to_owned(),
+        "/bin/bash --posix".to_owned(),
+        "/bin/busybox sh".to_owned(),
+        format!("{unpacked}/bin/busybox sh"),
     ];
-    all.into_iter()
-        .filter(|shell| Path::new(shell[0]).is_file())
+    all.iter()
+        .map(|shell| shell.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .filter(|shell| Path::new(&shell[0]).is_file())
         .collect()
 }
 

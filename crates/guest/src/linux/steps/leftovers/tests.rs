@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::tests::tree::{KVER, Packed, Tree, mac, options, tools};
+use crate::tests::tree::{KVER, Packed, Tree, mac, options, part, tools};
 
 /// A Debian with these files and links (`path -> target`), and these packages.
 fn guest(files: &[(&str, &str)], links: &[(&str, &str)], packages: &[&str]) -> Tree {
@@ -381,6 +381,27 @@ fn packages_that_others_need_stay_and_the_rest_goes() {
     assert!(
         said.contains("left, as other packages need them: open-vm-tools\n"),
         "{said}"
+    );
+}
+
+#[test]
+fn a_filter_of_lvm_that_hides_its_disks_becomes_a_comment() {
+    if !tools(&["depmod", "cpio"]) {
+        return;
+    }
+    let conf = "devices {\n\tfilter = [ \"a|/dev/sda2|\",\n\t\t\"r|.*|\" ]\n\tscan_lvs = 0\n}\n";
+    let mut tree = guest(&[("/etc/lvm/lvm.conf", conf)], &[], &[]);
+    let pv = part(0, 3, "LVM2_member", Some("abc-def"));
+    tree.storage.devices.push(pv);
+    let (changes, _) = converted(&tree);
+    assert_eq!(
+        changes,
+        ["+ /etc/lvm/lvm.conf.pre-v2v", "~ /etc/lvm/lvm.conf"]
+    );
+    assert_eq!(tree.text("/etc/lvm/lvm.conf.pre-v2v"), conf);
+    assert_eq!(
+        tree.text("/etc/lvm/lvm.conf"),
+        "devices {\n# v2v: \tfilter = [ \"a|/dev/sda2|\",\n# v2v: \t\t\"r|.*|\" ]\n\tscan_lvs = 0\n}\n"
     );
 }
 
