@@ -18,6 +18,7 @@ pub struct Recorder<'r> {
     changes: Vec<Change>,
     warnings: Vec<String>,
     unlabelled: Vec<String>,
+    made_dirs: Vec<String>,
     /// Changes before the present step.
     before: usize,
     /// Why the present step could not do all that it should.
@@ -36,6 +37,7 @@ impl<'r> Recorder<'r> {
             changes: Vec::new(),
             warnings: Vec::new(),
             unlabelled: Vec::new(),
+            made_dirs: Vec::new(),
             before: 0,
             skipped: None,
             not_needed: None,
@@ -113,11 +115,8 @@ impl<'r> Recorder<'r> {
             Err(error) if error.kind() == ErrorKind::Limit => Some(self.hash(path)?),
             Err(error) => return Err(error),
         };
-        if before.is_none()
-            && let Ok((dir, _)) = crate::root::split(path)
-        {
-            self.root
-                .create_dir_all(if dir.is_empty() { "/" } else { dir })?;
+        if before.is_none() {
+            self.make_parent(path)?;
         }
         self.root.write(path, content, new_mode)?;
         self.record(path, before, Some(sha256(content)), why);
@@ -171,9 +170,8 @@ impl<'r> Recorder<'r> {
         let before = self.hash_if_there(path)?;
         if before.is_some() {
             self.root.remove(path)?;
-        } else if let Ok((dir, _)) = crate::root::split(path) {
-            self.root
-                .create_dir_all(if dir.is_empty() { "/" } else { dir })?;
+        } else {
+            self.make_parent(path)?;
         }
         self.root.symlink(path, target)?;
         self.record(path, before, Some(sha256(target.as_bytes())), why);
@@ -215,6 +213,36 @@ impl<'r> Recorder<'r> {
             after,
             why: why.to_owned(),
         });
+    }
+
+    /// Creates a directory and the missing ones above it; they are labelled with the files at the end.
+    pub(crate) fn create_dir_all(&mut self, path: &str) -> Result<()> {
+        let missing: Vec<&str> = path
+            .match_indices('/')
+            .map(|(at, _)| at)
+            .chain([path.len()])
+            .filter_map(|end| path.get(..end).filter(|dir| !dir.is_empty()))
+            .filter(|dir| !self.root.is_dir(dir))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.root.create_dir_all(path)?;
+        self.made_dirs
+            .extend(missing.into_iter().map(str::to_owned));
+        Ok(())
+    }
+
+    fn make_parent(&mut self, path: &str) -> Result<()> {
+        match crate::root::split(path) {
+            Ok((dir, _)) => self.create_dir_all(dir),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Directories that were made.
+    pub(crate) fn made_dirs(&self) -> &[String] {
+        &self.made_dirs
     }
 
     /// Files that were made and could not be given an SELinux label.

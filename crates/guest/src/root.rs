@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -362,6 +362,67 @@ impl Root {
             .is_ok_and(|fd| fs::fgetxattr(&fd, SELINUX, &mut [0u8; 4096]).is_ok())
     }
 
+    /// SELinux label of the path itself, a link not followed; `None` without one.
+    pub(crate) fn label(&self, path: &str) -> Result<Option<String>> {
+        let (parent, name) = self.parent(path)?;
+        let mut value = [0u8; 4096];
+        match fs::lgetxattr(at_fd(&parent, name), SELINUX, &mut value) {
+            Err(Errno::NODATA) => Ok(None),
+            Err(error) => Err(Error::io("reading the SELinux label", error).at(path)),
+            Ok(len) => {
+                let text = String::from_utf8_lossy(value.get(..len).unwrap_or_default());
+                Ok(Some(text.trim_end_matches('\0').to_owned()))
+            }
+        }
+    }
+
+    /// Sets the SELinux label of the path itself, a link not followed.
+    pub(crate) fn set_label(&self, path: &str, label: &str) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        // Linux keeps labels with the zero byte at their end, as libselinux sets them.
+        let value = [label.as_bytes(), b"\0"].concat();
+        fs::lsetxattr(at_fd(&parent, name), SELINUX, &value, XattrFlags::empty())
+            .map_err(|error| Error::io("setting the SELinux label", error).at(path))
+    }
+
+    /// The path with the links of its directories followed, its last component as it is.
+    pub(crate) fn real_path(&self, path: &str) -> Result<String> {
+        let trimmed = path.trim_end_matches('/');
+        let mut real = String::new();
+        let mut left: Vec<String> = trimmed.rsplit('/').map(str::to_owned).collect();
+        let mut links = 0;
+        while let Some(component) = left.pop() {
+            match component.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    real.truncate(real.rfind('/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let at = format!("{real}/{component}");
+            let meta = self.link_meta(&at)?;
+            if meta.kind != Kind::Symlink || left.is_empty() {
+                real = at;
+                continue;
+            }
+            links += 1;
+            if links > SYMLINKS_MAX {
+                return Err(Error::io("following symbolic links", Errno::LOOP).at(path));
+            }
+            let target = self.read_link(&at)?;
+            if target.starts_with('/') {
+                real.clear();
+            }
+            left.extend(target.rsplit('/').map(str::to_owned));
+        }
+        Ok(if real.is_empty() {
+            "/".to_owned()
+        } else {
+            real
+        })
+    }
+
     /// Directory and last component; refuses a last component that is no name.
     fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str)> {
         let (dir, name) = split(path)?;
@@ -373,6 +434,11 @@ impl Root {
 }
 
 const SELINUX: &str = "security.selinux";
+
+/// An entry of an open directory for calls that take a path only.
+fn at_fd(dir: &OwnedFd, name: &str) -> String {
+    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+}
 
 /// `DIR/NAME` without doubling the slash.
 pub(crate) fn join(dir: &str, name: &str) -> String {

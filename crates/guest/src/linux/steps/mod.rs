@@ -4,18 +4,22 @@
 
 pub(crate) mod boot_entries;
 pub(crate) mod caches;
+pub(crate) mod cloud_init;
 pub(crate) mod console;
 pub(crate) mod default_kernel;
 pub(crate) mod device_names;
 pub(crate) mod firstboot;
 pub(crate) mod guest_agent;
+pub(crate) mod hardware_services;
 pub(crate) mod initramfs;
 pub(crate) mod install_devices;
+pub(crate) mod kdump;
 pub(crate) mod keep_drivers;
 pub(crate) mod kernel_args;
+pub(crate) mod leftovers;
 pub(crate) mod network;
 pub(crate) mod selinux;
-pub(crate) mod tools;
+pub(crate) mod storage_config;
 pub(crate) mod uefi;
 
 use crate::Result;
@@ -93,7 +97,13 @@ pub(crate) const STEPS: &[Step] = &[
         name: "hypervisor-tools",
         essential: false,
         applies: always,
-        apply: tools::apply,
+        apply: leftovers::apply,
+    },
+    Step {
+        name: "cloud-init",
+        essential: false,
+        applies: always,
+        apply: cloud_init::apply,
     },
     Step {
         name: "guest-agent",
@@ -112,6 +122,24 @@ pub(crate) const STEPS: &[Step] = &[
         essential: false,
         applies: always,
         apply: caches::apply,
+    },
+    Step {
+        name: "storage-config",
+        essential: false,
+        applies: always,
+        apply: storage_config::apply,
+    },
+    Step {
+        name: "kdump",
+        essential: false,
+        applies: always,
+        apply: kdump::apply,
+    },
+    Step {
+        name: "hardware-services",
+        essential: false,
+        applies: always,
+        apply: hardware_services::apply,
     },
     Step {
         name: "first-boot",
