@@ -4,20 +4,19 @@
 //! made consistent and mounted together.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use types::{Arch, BlockDevice, GuestInfo, OsType};
 
 use crate::fsck;
 use crate::mounts::{self, Access, GUEST, GuestMounts};
 use crate::storage::Storage;
+use crate::subvolumes;
 
 /// Mount options of roots that need any, by device name.
 pub(crate) type RootOptions = BTreeMap<String, String>;
-
-/// Subvolumes in which distributions keep their root where it is not the default one: Ubuntu and Debian by hand,
-/// Fedora, Debian's installer.
-const ROOT_SUBVOLUMES: &[&str] = &["@", "root", "@rootfs"];
 
 /// Describes every operating system on the devices.
 pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
@@ -26,7 +25,7 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
     let (mut guests, mut root_options) = (Vec::new(), RootOptions::new());
     let mut failed = None;
     for device in &storage.map().devices {
-        if mounts::driver(&device.content).is_none() || storage.is_snapshot(&device.name) {
+        if mounts::driver(&device.content).is_none() || storage.is_hidden(&device.name) {
             continue;
         }
         match peek(storage, device) {
@@ -66,37 +65,22 @@ enum Found {
 }
 
 fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
-    let node = storage.node(&device.name)?;
-    let subvolumes = if device.content == "btrfs" {
-        ROOT_SUBVOLUMES
-    } else {
-        &[]
-    };
-    let choices = std::iter::once(String::new())
-        .chain(subvolumes.iter().map(|name| format!("subvol={name}")));
-    for (index, options) in choices.enumerate() {
-        match mounts::mount(
-            node,
-            &device.name,
-            &device.content,
-            GUEST.as_ref(),
-            Access::Peek,
-            &options,
-        ) {
-            Ok(()) => {}
-            Err(error) if index == 0 => return Err(error),
-            // No such subvolume.
-            Err(_) => continue,
-        }
-        let found = look(device);
-        mounts::unmount_below(GUEST)?;
-        match found? {
-            Some(Found::Root(_)) => return Ok(Some(Found::Root(options))),
-            Some(Found::Windows) => return Ok(Some(Found::Windows)),
-            None => {}
-        }
+    if device.content == "btrfs" {
+        return Ok(subvolumes::find_root(storage, device)?.map(Found::Root));
     }
-    Ok(None)
+    let node = storage.node(&device.name)?;
+    let mount = |access| {
+        let (name, content) = (&device.name, &device.content);
+        mounts::mount(node, name, content, GUEST.as_ref(), access, "")
+    };
+    if let Err(error) = mount(Access::Peek) {
+        // Some can't be read before their journal is replayed.
+        tracing::debug!("{error:#}; trying with its journal");
+        mount(Access::Read)?;
+    }
+    let found = look(device);
+    mounts::unmount_below(GUEST)?;
+    found
 }
 
 fn look(device: &BlockDevice) -> Result<Option<Found>> {
@@ -145,10 +129,34 @@ fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Resu
             mounted.push(mountpoint);
         }
     }
-    let guest = guest::inspect(&root, storage.map(), &mounted)?;
+    refuse_hibernated_file(storage, &root, &device.name)?;
+    let mut guest = guest::inspect(&root, storage.map(), &mounted)?;
+    guest.concerns.extend(storage.concerns().iter().cloned());
+    let of_fstab = guest::fstab_concerns(&root, storage.map(), &device.name);
+    guest.concerns.extend(of_fstab);
+    guest
+        .concerns
+        .sort_by_key(|concern| std::cmp::Reverse(concern.severity));
     drop(root);
     mounts.unmount()?;
     Ok(guest)
+}
+
+/// A swap file need not be in fstab for a system to sleep in it: the kernel is told where it is.
+fn refuse_hibernated_file(storage: &Storage, root: &guest::Root, device: &str) -> Result<()> {
+    guest::refuse_hibernated_files(root, device)?;
+    for (device, offset) in guest::resume_places(root, storage.map(), device) {
+        let mut page = [0; guest::SWAP_SIGNATURE_END];
+        let read = File::open(storage.node(&device)?)
+            .and_then(|file| file.read_exact_at(&mut page, offset));
+        if read.is_ok() && guest::has_suspend_signature(&page) {
+            bail!(
+                "{}",
+                guest::hibernated(&format!("the swap file at byte {offset} of {device}"))
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Enough for the host to say by name what it can't convert.
