@@ -52,47 +52,54 @@ pub(crate) fn replay(node: &Path, name: &str, content: &str) -> Result<()> {
     }
 }
 
-/// Checks a file system that was written to, without changing it: what the conversion hands over is sound. One that
-/// cannot be checked here, for want of time or memory, is not held to be damaged.
+/// Checks a file system that was written to: what the conversion hands over is sound.
 pub(crate) fn verify(node: &Path, name: &str, content: &str) -> Result<()> {
+    match damage(node, name, content)? {
+        None => Ok(()),
+        Some(reason) => bail!(
+            "the {content} file system on {name} is damaged, as a check after its conversion finds ({reason}); nothing was \
+             copied; run {} in the guest first",
+            guests_own_checker(content)
+        ),
+    }
+}
+
+/// Why a file system that could not be mounted is to be repaired, in the words of its checker.
+pub(crate) fn explain(node: &Path, name: &str, content: &str) -> Option<String> {
+    let reason = damage(node, name, content).ok()??;
+    let program = guests_own_checker(content);
+    Some(format!(
+        "the {content} file system on {name} is damaged ({reason}); run {program} in the guest first"
+    ))
+}
+
+/// What the file system's checker finds wrong, which changes nothing. One that cannot be checked here, for want of time or
+/// memory, is not held to be damaged.
+fn damage(node: &Path, name: &str, content: &str) -> Result<Option<String>> {
     // Program, arguments, and the exit status that means damage; 0 is soundness, and any other is the checker's trouble.
     let (program, arguments, damage): (_, &[&str], i32) = match content {
         "ext2" | "ext3" | "ext4" => (E2FSCK, &["-f", "-n"], UNCORRECTED),
         "xfs" => ("/usr/sbin/xfs_repair", &["-n"], 1),
         "btrfs" => ("/usr/bin/btrfs", &["check", "--readonly"], 1),
-        _ => return Ok(()),
+        _ => return Ok(None),
     };
     let outcome = Tool::new(program)
         .args(arguments)
         .arg(node)
         .timeout(VERIFY_TIMEOUT)
         .run();
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            tracing::warn!("{name} is not checked in whole after its conversion: {error:#}");
-            return Ok(());
-        }
+    let why = match outcome {
+        Ok(outcome) => match outcome.code() {
+            Some(0) => return Ok(None),
+            Some(code) if code & damage != 0 => {
+                return Ok(Some(findings(&spoken(&outcome, node, name))));
+            }
+            _ => outcome.complaint(),
+        },
+        Err(error) => format!("{error:#}"),
     };
-    match outcome.code() {
-        Some(0) => Ok(()),
-        Some(code) if code & damage != 0 => {
-            let words = spoken(&outcome, node, name);
-            let reason = findings(&words);
-            bail!(
-                "the {content} file system on {name} is damaged, as a check after its conversion finds ({reason}); nothing \
-                 was copied; run {} in the guest first",
-                guests_own_checker(content)
-            )
-        }
-        _ => {
-            tracing::warn!(
-                "{name} is not checked in whole after its conversion: {}",
-                outcome.complaint()
-            );
-            Ok(())
-        }
-    }
+    tracing::warn!("{name} is not checked in whole: {why}");
+    Ok(None)
 }
 
 fn guests_own_checker(content: &str) -> &'static str {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Result, bail};
-use types::{Arch, BlockDevice, GuestInfo, OsType};
+use types::{Arch, BlockDevice, Concern, GuestInfo, OsType, Severity};
 
 use crate::fsck;
 use crate::mounts::{self, Access, GUEST, GuestMounts};
@@ -23,7 +23,7 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
     // Its file systems are in the memory of a sleeping system: not even their journals may be replayed.
     guest::refuse_hibernated(storage.map())?;
     let (mut guests, mut root_options) = (Vec::new(), RootOptions::new());
-    let mut failed = None;
+    let (mut failed, mut unread) = (None, Vec::new());
     for device in &storage.map().devices {
         if mounts::driver(&device.content).is_none() || storage.is_hidden(&device.name) {
             continue;
@@ -46,13 +46,26 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
             }
             Ok(Some(Found::Windows)) => guests.push(windows(device)),
             Ok(None) => {}
-            // A damaged data disk is no reason to refuse; without its system, the host says that none was found.
-            Err(error) => tracing::warn!("{error:#}"),
+            // A damaged data disk is no reason to refuse, beside a system that is sound.
+            Err(error) => {
+                tracing::warn!("{error:#}");
+                let node = storage.node(&device.name)?;
+                let words = fsck::explain(node, &device.name, &device.content);
+                unread.push(words.unwrap_or_else(|| format!("{error:#}")));
+            }
         }
     }
-    match failed {
+    for guest in &mut guests {
+        guest.concerns.extend(unread.iter().map(|what| Concern {
+            severity: Severity::Warning,
+            what: what.clone(),
+            fix: None,
+        }));
+    }
+    match (failed, unread.first()) {
         // A second system beside a sound one, a rescue partition perhaps, does not matter.
-        Some(error) if guests.is_empty() => Err(error),
+        (Some(error), _) if guests.is_empty() => Err(error),
+        (None, Some(words)) if guests.is_empty() => bail!("{words}"),
         _ => Ok((guests, root_options)),
     }
 }
@@ -73,14 +86,28 @@ fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
         let (name, content) = (&device.name, &device.content);
         mounts::mount(node, name, content, GUEST.as_ref(), access, "")
     };
-    if let Err(error) = mount(Access::Peek) {
-        // Some can't be read before their journal is replayed.
-        tracing::debug!("{error:#}; trying with its journal");
-        mount(Access::Read)?;
+    // A journal may hold what makes the difference: whole directories of a machine that lost its power.
+    let accesses: &[Access] = if has_journal(&device.content) {
+        &[Access::Peek, Access::Read]
+    } else {
+        &[Access::Peek]
+    };
+    let mut found = Ok(None);
+    for access in accesses {
+        found = mount(*access).and_then(|()| {
+            let found = look(device);
+            mounts::unmount_below(GUEST)?;
+            found
+        });
+        if matches!(found, Ok(Some(_))) {
+            break;
+        }
     }
-    let found = look(device);
-    mounts::unmount_below(GUEST)?;
     found
+}
+
+fn has_journal(content: &str) -> bool {
+    matches!(content, "ext3" | "ext4" | "xfs" | "f2fs")
 }
 
 fn look(device: &BlockDevice) -> Result<Option<Found>> {

@@ -6,6 +6,8 @@
 //! another is called `NAME@` and the first six characters of its UUID.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -137,7 +139,17 @@ pub(super) fn activate(storage: &mut Storage) -> Result<()> {
         systems: BTreeSet::new(),
     };
     let columns = "pv_name,vg_name,vg_uuid,vg_missing_pv_count,vg_systemid";
-    let members = view.report::<Groups>("pvs", &[columns, "--foreign"])?.pv;
+    let mut members = view.report::<Groups>("pvs", &[columns, "--foreign"])?.pv;
+    for member in &mut members {
+        // LVM calls a volume of device mapper by its name there.
+        if let Some(node) = view
+            .nodes
+            .iter()
+            .find(|node| is_same(node, &member.pv_name))
+        {
+            member.pv_name.clone_from(node);
+        }
+    }
     view.systems = members
         .iter()
         .map(|member| member.vg_systemid.clone())
@@ -170,6 +182,12 @@ pub(super) fn activate(storage: &mut Storage) -> Result<()> {
         add(storage, &own, group, name)?;
     }
     Ok(())
+}
+
+/// True for two names of one block device.
+fn is_same(one: &str, other: &str) -> bool {
+    let number = |path: &str| fs::metadata(path).map(|meta| meta.rdev());
+    one == other || number(one).is_ok_and(|found| number(other).is_ok_and(|other| other == found))
 }
 
 fn switch_on(view: &View, group: &Group) -> Result<()> {

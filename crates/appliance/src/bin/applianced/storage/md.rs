@@ -76,7 +76,9 @@ fn add(storage: &mut Storage, kname: &str, devices: &mut Vec<(String, String)>) 
                 }),
         )
         .collect();
-    let name = array_name(&detail).unwrap_or_else(|| kname.to_owned());
+    // The oldest superblocks hold no name but a number.
+    let number = kname.strip_prefix("md").unwrap_or(kname);
+    let name = array_name(&detail).unwrap_or_else(|| number.to_owned());
     let name = unused(name, &taken);
     let (level, disks) = (setting(kname, "level"), setting(kname, "raid_disks"));
     if size(kname)? == 0 {
