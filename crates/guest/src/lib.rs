@@ -16,7 +16,11 @@ mod root;
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, StorageMap};
 
 pub use error::{Error, ErrorKind, Result};
-pub use linux::hibernation::refuse_hibernated;
+pub use linux::hibernation::{
+    SWAP_SIGNATURE_END, has_suspend_signature, hibernated, refuse_hibernated,
+    refuse_hibernated_files, resume_places,
+};
+pub use linux::mounts::{fstab_concerns, root_subvolume};
 pub use recorder::Recorder;
 pub use root::{CONFIG_MAX, Entry, INITRD_MAX, Kind, Meta, Root};
 

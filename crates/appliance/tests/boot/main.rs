@@ -9,6 +9,7 @@
 
 mod disks;
 mod found;
+mod layouts;
 mod machine;
 
 use std::io::{Read, Write};
@@ -360,33 +361,6 @@ fn a_damaged_file_system_is_refused_in_its_checkers_words() {
         "{error}"
     );
     assert!(!error.contains("/dev/vda"), "{error}");
-}
-
-#[test]
-fn two_volume_groups_of_one_name_are_refused() {
-    if !available() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let image = ext(
-        dir.path(),
-        "ext4",
-        &tree(dir.path(), "twice", ""),
-        &uuid('4'),
-        16 * MIB,
-    );
-    let [one, two] =
-        ["one.raw", "two.raw"].map(|name| lvm(dir.path(), name, "vg0", "root", &image));
-    let mut machine = launch(dir.path(), &[&one, &two]);
-    let error = machine
-        .appliance
-        .inspect(2, &[], &say)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("two volume groups are called vg0"),
-        "{error}"
-    );
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(crate) fn convert(
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
     hibernation::refuse_hibernated(storage)?;
-    hibernation::refuse_hibernated_files(root, guest)?;
+    hibernation::refuse_hibernated_files(root, &guest.root)?;
     let free = root.free_bytes("/")?;
     if free < ROOT_FREE_MIN {
         let message = format!(
@@ -120,7 +120,7 @@ impl<'a> Context<'a> {
             root,
             guest,
             options,
-            devices: Devices::new(root, storage),
+            devices: Devices::new(root, storage).near(&guest.root),
             recorder: Recorder::new(root),
             modules,
             initramfs: Vec::new(),

@@ -6,6 +6,7 @@
 use types::{BlockDevice, DeviceKind, StorageMap, disk_letters};
 
 use crate::Root;
+use crate::linux::mounts::disk_of;
 use crate::linux::{escapes, fstab};
 
 /// Resolves device names of one guest.
@@ -14,6 +15,21 @@ pub(crate) struct Devices<'s> {
     storage: &'s StorageMap,
     /// Names and sources of crypttab.
     crypt: Vec<(String, String)>,
+    /// Arrays of mdadm.conf.
+    arrays: Vec<Array>,
+    /// The guest's root, by which a disk is told from its copy.
+    root: Option<&'s BlockDevice>,
+}
+
+/// `ARRAY` of mdadm.conf(5).
+#[derive(Debug, Default)]
+struct Array {
+    /// `/dev/md0`.
+    device: String,
+    /// `name=`, without the host.
+    name: Option<String>,
+    /// `UUID=`, its digits alone.
+    uuid: Option<String>,
 }
 
 /// Where a positional name points; `disk` is `None` when the name alone does not tell.
@@ -41,7 +57,24 @@ impl<'s> Devices<'s> {
         let crypt = fstab::fields(&crypttab)
             .filter_map(|line| Some(((*line.first()?).to_owned(), (*line.get(1)?).to_owned())))
             .collect();
-        Self { storage, crypt }
+        let arrays = ["/etc/mdadm.conf", "/etc/mdadm/mdadm.conf"]
+            .iter()
+            .filter_map(|path| root.text(path))
+            .flat_map(|text| arrays(&text))
+            .collect();
+        Self {
+            storage,
+            crypt,
+            arrays,
+            root: None,
+        }
+    }
+
+    /// The same for the guest whose root is `name`: of devices that are called the same, the one on its disk or in its
+    /// volume group is meant.
+    pub(crate) fn near(mut self, name: &str) -> Self {
+        self.root = self.storage.get(name);
+        self
     }
 
     /// The storage map.
@@ -65,6 +98,9 @@ impl<'s> Devices<'s> {
                     if let Some(name) = value.strip_prefix("dm-name-") {
                         return self.by_mapper(name);
                     }
+                    if let Some(array) = value.strip_prefix("md-") {
+                        return self.by_md_id(array);
+                    }
                 }
                 _ => {}
             }
@@ -75,7 +111,9 @@ impl<'s> Devices<'s> {
         if let Some(position) = position(spec, self.disk_count()) {
             return self.by_position(position, fs_type);
         }
-        self.storage.get(spec).or_else(|| self.by_md(path))
+        self.by_volume(path)
+            .or_else(|| self.storage.get(spec))
+            .or_else(|| self.by_md(path))
     }
 
     /// A name that survives the move, for a positional one. `None` when the name is not positional or not known here.
@@ -136,38 +174,73 @@ impl<'s> Devices<'s> {
     }
 
     fn by_tag(&self, tag: &str, value: &str) -> Option<&'s BlockDevice> {
-        let mut devices = self.storage.devices.iter();
+        let devices = &self.storage.devices;
         let same = |field: &Option<String>| {
             field
                 .as_deref()
                 .is_some_and(|text| text.eq_ignore_ascii_case(value))
         };
+        // An md member and its array, or a multipath leg, may share a UUID or label; the assembled device comes later.
         match tag.to_ascii_lowercase().as_str() {
-            // An md member and its array, or a multipath leg, may share it; the assembled device comes later.
-            "uuid" => devices.rfind(|device| same(&device.uuid)),
-            "label" => devices.rfind(|device| device.label.as_deref() == Some(value)),
-            "partuuid" => devices.find(|device| same(&device.partuuid)),
-            "partlabel" => devices.find(|device| device.partlabel.as_deref() == Some(value)),
+            "uuid" => self.nearest(devices.iter().filter(|device| same(&device.uuid))),
+            "label" => self.nearest(
+                devices
+                    .iter()
+                    .filter(|device| device.label.as_deref() == Some(value)),
+            ),
+            "partuuid" => {
+                self.nearest(devices.iter().rev().filter(|device| same(&device.partuuid)))
+            }
+            "partlabel" => {
+                let called = |device: &&BlockDevice| device.partlabel.as_deref() == Some(value);
+                self.nearest(devices.iter().rev().filter(called))
+            }
             _ => None,
         }
     }
 
+    /// The last of those that are nearest to the guest's root.
+    fn nearest<'d>(
+        &self,
+        devices: impl Iterator<Item = &'d BlockDevice>,
+    ) -> Option<&'d BlockDevice> {
+        devices.max_by_key(|device| self.nearness(device))
+    }
+
+    /// 2 in the volume group of the root, 1 on its disk.
+    fn nearness(&self, device: &BlockDevice) -> u32 {
+        let Some(root) = self.root else { return 0 };
+        let group = |device: &BlockDevice| match device.kind {
+            DeviceKind::Lv { .. } => device
+                .name
+                .rsplit_once('/')
+                .map(|(group, _)| group.to_owned()),
+            _ => None,
+        };
+        let disk = |device: &BlockDevice| disk_of(self.storage, &device.name);
+        if group(root).is_some() && group(root) == group(device) {
+            return 2;
+        }
+        u32::from(disk(root).is_some() && disk(root) == disk(device))
+    }
+
+    /// `VG/LV`.
+    fn by_volume(&self, path: &str) -> Option<&'s BlockDevice> {
+        let (group, volume) = path.split_once('/')?;
+        let called = |device: &&BlockDevice| matches!(&device.kind, DeviceKind::Lv { vg, lv } if vg == group && lv == volume);
+        // The first in the map keeps its name; so it is taken when the root does not tell.
+        self.nearest(self.storage.devices.iter().rev().filter(called))
+    }
+
     /// Device mapper doubles the dashes inside names of volume group and volume, and joins them by a single one.
     fn by_mapper(&self, name: &str) -> Option<&'s BlockDevice> {
-        let double = |text: &str| text.replace('-', "--");
-        let lv = self
-            .storage
-            .devices
-            .iter()
-            .find(|device| match &device.kind {
-                DeviceKind::Lv { vg, lv } => name == format!("{}-{}", double(vg), double(lv)),
-                _ => false,
-            });
-        lv.or_else(|| {
+        self.by_mapper_volume(name).or_else(|| {
             let (_, source) = self.crypt.iter().find(|(crypt, _)| crypt == name)?;
             // crypttab names what is below it; a name that leads to itself ends here.
-            let below = self.resolve(source, None).filter(|_| !source.starts_with("/dev/mapper/"));
-            let below = below.or_else(|| self.by_mapper_lv(source))?;
+            let below = match source.strip_prefix("/dev/mapper/") {
+                Some(volume) => self.by_mapper_volume(volume),
+                None => self.resolve(source, None),
+            }?;
             self.storage
                 .devices
                 .iter()
@@ -176,37 +249,73 @@ impl<'s> Devices<'s> {
         .or_else(|| self.storage.get(&format!("/dev/mapper/{name}")))
     }
 
-    fn by_mapper_lv(&self, source: &str) -> Option<&'s BlockDevice> {
-        let name = source.strip_prefix("/dev/mapper/")?;
-        self.storage
-            .devices
-            .iter()
-            .find(|device| match &device.kind {
-                DeviceKind::Lv { vg, lv } => {
-                    name == format!("{}-{}", vg.replace('-', "--"), lv.replace('-', "--"))
-                }
-                _ => false,
-            })
+    fn by_mapper_volume(&self, name: &str) -> Option<&'s BlockDevice> {
+        let double = |text: &str| text.replace('-', "--");
+        let called = |device: &&BlockDevice| match &device.kind {
+            DeviceKind::Lv { vg, lv } => name == format!("{}-{}", double(vg), double(lv)),
+            _ => false,
+        };
+        self.nearest(self.storage.devices.iter().rev().filter(called))
     }
 
-    /// `md0`, `md/NAME`, and `md/HOST:NAME`.
+    /// `uuid-A:B:C:D` and `name-HOST:NAME`, as udev links arrays in /dev/disk/by-id.
+    fn by_md_id(&self, id: &str) -> Option<&'s BlockDevice> {
+        let (id, part) = split_part_suffix(id);
+        let name = match id.strip_prefix("uuid-") {
+            Some(uuid) => self.array_of(&digits(uuid))?,
+            None => bare_array(id.strip_prefix("name-")?),
+        };
+        self.by_array(&part.map_or(name.clone(), |part| format!("{name}p{part}")))
+    }
+
+    /// Name of the array with these digits in its UUID, as its members tell it (their label: `HOST:NAME`).
+    fn array_of(&self, uuid: &str) -> Option<String> {
+        let is_member = |device: &&BlockDevice| {
+            device.content == "linux_raid_member"
+                && device.uuid.as_deref().map(digits).as_deref() == Some(uuid)
+        };
+        let member = self.storage.devices.iter().find(is_member)?;
+        member.label.as_deref().map(bare_array)
+    }
+
+    fn by_array(&self, wanted: &str) -> Option<&'s BlockDevice> {
+        self.storage.devices.iter().find(
+            |device| matches!(&device.kind, DeviceKind::Md { name } if bare_array(name) == wanted),
+        )
+    }
+
+    /// `md0`, `md/NAME`, and `md/HOST:NAME`: as mdadm.conf says, else as the array itself does.
     fn by_md(&self, path: &str) -> Option<&'s BlockDevice> {
         let wanted = path
             .strip_prefix("md/")
             .or_else(|| path.strip_prefix("md"))?;
-        self.storage
-            .devices
-            .iter()
-            .find(|device| match &device.kind {
-                DeviceKind::Md { name } => {
-                    let bare = name
-                        .rsplit_once(':')
-                        .map_or(name.as_str(), |(_, bare)| bare);
-                    let bare = bare.trim_start_matches("/dev/").trim_start_matches("md/");
-                    bare == wanted || bare.strip_prefix("md") == Some(wanted) || name == wanted
-                }
-                _ => false,
-            })
+        let spelled = |device: &str| {
+            let name = device.strip_prefix("/dev/").unwrap_or(device);
+            name == path
+                || name
+                    .strip_prefix("md")
+                    .map(|name| name.trim_start_matches('/'))
+                    == Some(wanted)
+        };
+        let array = self.arrays.iter().find(|array| spelled(&array.device));
+        let configured = array.and_then(|array| {
+            let by_uuid = array.uuid.as_deref().and_then(|uuid| self.array_of(uuid));
+            self.by_array(&by_uuid.or_else(|| array.name.clone())?)
+        });
+        configured.or_else(|| {
+            self.storage
+                .devices
+                .iter()
+                .find(|device| match &device.kind {
+                    DeviceKind::Md { name } => {
+                        let (bare, wanted) = (bare_array(name), bare_array(wanted));
+                        bare == wanted
+                            || bare.strip_prefix("md") == Some(&wanted)
+                            || *name == wanted
+                    }
+                    _ => false,
+                })
+        })
     }
 
     fn by_position(&self, position: Position, fs_type: Option<&str>) -> Option<&'s BlockDevice> {
@@ -228,6 +337,47 @@ impl<'s> Devices<'s> {
             .filter(|device| fs_type == Some(device.content.as_str()));
         fitting.next().filter(|_| fitting.next().is_none())
     }
+}
+
+/// The `ARRAY` lines of mdadm.conf(5).
+fn arrays(text: &str) -> Vec<Array> {
+    let lines = fstab::fields(text).filter_map(|line| {
+        let (first, rest) = line.split_first()?;
+        if !first.eq_ignore_ascii_case("ARRAY") {
+            return None;
+        }
+        let mut array = Array::default();
+        for word in rest {
+            match word.split_once('=') {
+                None if array.device.is_empty() => array.device = (*word).to_owned(),
+                Some((key, value)) if key.eq_ignore_ascii_case("name") => {
+                    array.name = Some(bare_array(value))
+                }
+                Some((key, value)) if key.eq_ignore_ascii_case("uuid") => {
+                    array.uuid = Some(digits(value))
+                }
+                _ => {}
+            }
+        }
+        Some(array)
+    });
+    lines.collect()
+}
+
+/// Name of an array without its host and without what names devices.
+fn bare_array(name: &str) -> String {
+    let bare = name.rsplit_once(':').map_or(name, |(_, bare)| bare);
+    bare.trim_start_matches("/dev/")
+        .trim_start_matches("md/")
+        .to_owned()
+}
+
+/// A UUID without what separates its parts: mdadm has colons, blkid dashes.
+fn digits(uuid: &str) -> String {
+    uuid.chars()
+        .filter(char::is_ascii_hexdigit)
+        .collect::<String>()
+        .to_ascii_lowercase()
 }
 
 /// Reads a positional name; `None` when it is not one.

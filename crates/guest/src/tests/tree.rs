@@ -309,6 +309,13 @@ impl Tree {
     }
 }
 
+/// Writes a file of a tree that is no Debian.
+pub(crate) fn put_at(root: &Path, path: &str, content: &[u8]) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
 pub(crate) fn mount(device: &str, path: &str, fs_type: &str) -> Mountpoint {
     Mountpoint {
         device: device.into(),

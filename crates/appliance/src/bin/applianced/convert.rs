@@ -1,5 +1,7 @@
 //! Converts one guest: everything mounted writable, the crate `guest` at work, everything unmounted and checked.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use types::{ConvertOptions, ConvertOutcome};
 
@@ -27,11 +29,14 @@ pub(crate) fn run(
     let handle = mounts.root()?;
     let outcome = guest::convert(&handle, guest, state.storage.map(), options, step)?;
     drop(handle);
+    mounts.still_writable()?;
     mounts.unmount().context("unmounting the converted guest")?;
+    let mut checked = BTreeSet::new();
     for mountpoint in &guest.mountpoints {
-        let node = state.storage.node(&mountpoint.device)?;
-        fsck::replay(node, &mountpoint.device, &mountpoint.fs_type)
-            .context("checking the converted guest")?;
+        if checked.insert(&mountpoint.device) {
+            let node = state.storage.node(&mountpoint.device)?;
+            fsck::verify(node, &mountpoint.device, &mountpoint.fs_type)?;
+        }
     }
     Ok(outcome)
 }

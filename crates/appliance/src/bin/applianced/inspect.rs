@@ -4,29 +4,28 @@
 //! made consistent and mounted together.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
-use anyhow::Result;
-use types::{Arch, BlockDevice, GuestInfo, OsType};
+use anyhow::{Result, bail};
+use types::{Arch, BlockDevice, Concern, GuestInfo, OsType, Severity};
 
 use crate::fsck;
 use crate::mounts::{self, Access, GUEST, GuestMounts};
 use crate::storage::Storage;
+use crate::subvolumes;
 
 /// Mount options of roots that need any, by device name.
 pub(crate) type RootOptions = BTreeMap<String, String>;
-
-/// Subvolumes in which distributions keep their root where it is not the default one: Ubuntu and Debian by hand,
-/// Fedora, Debian's installer.
-const ROOT_SUBVOLUMES: &[&str] = &["@", "root", "@rootfs"];
 
 /// Describes every operating system on the devices.
 pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
     // Its file systems are in the memory of a sleeping system: not even their journals may be replayed.
     guest::refuse_hibernated(storage.map())?;
     let (mut guests, mut root_options) = (Vec::new(), RootOptions::new());
-    let mut failed = None;
+    let (mut failed, mut unread) = (None, Vec::new());
     for device in &storage.map().devices {
-        if mounts::driver(&device.content).is_none() || storage.is_snapshot(&device.name) {
+        if mounts::driver(&device.content).is_none() || storage.is_hidden(&device.name) {
             continue;
         }
         match peek(storage, device) {
@@ -47,13 +46,26 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
             }
             Ok(Some(Found::Windows)) => guests.push(windows(device)),
             Ok(None) => {}
-            // A damaged data disk is no reason to refuse; without its system, the host says that none was found.
-            Err(error) => tracing::warn!("{error:#}"),
+            // A damaged data disk is no reason to refuse, beside a system that is sound.
+            Err(error) => {
+                tracing::warn!("{error:#}");
+                let node = storage.node(&device.name)?;
+                let words = fsck::explain(node, &device.name, &device.content);
+                unread.push(words.unwrap_or_else(|| format!("{error:#}")));
+            }
         }
     }
-    match failed {
+    for guest in &mut guests {
+        guest.concerns.extend(unread.iter().map(|what| Concern {
+            severity: Severity::Warning,
+            what: what.clone(),
+            fix: None,
+        }));
+    }
+    match (failed, unread.first()) {
         // A second system beside a sound one, a rescue partition perhaps, does not matter.
-        Some(error) if guests.is_empty() => Err(error),
+        (Some(error), _) if guests.is_empty() => Err(error),
+        (None, Some(words)) if guests.is_empty() => bail!("{words}"),
         _ => Ok((guests, root_options)),
     }
 }
@@ -66,37 +78,36 @@ enum Found {
 }
 
 fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
+    if device.content == "btrfs" {
+        return Ok(subvolumes::find_root(storage, device)?.map(Found::Root));
+    }
     let node = storage.node(&device.name)?;
-    let subvolumes = if device.content == "btrfs" {
-        ROOT_SUBVOLUMES
-    } else {
-        &[]
+    let mount = |access| {
+        let (name, content) = (&device.name, &device.content);
+        mounts::mount(node, name, content, GUEST.as_ref(), access, "")
     };
-    let choices = std::iter::once(String::new())
-        .chain(subvolumes.iter().map(|name| format!("subvol={name}")));
-    for (index, options) in choices.enumerate() {
-        match mounts::mount(
-            node,
-            &device.name,
-            &device.content,
-            GUEST.as_ref(),
-            Access::Peek,
-            &options,
-        ) {
-            Ok(()) => {}
-            Err(error) if index == 0 => return Err(error),
-            // No such subvolume.
-            Err(_) => continue,
-        }
-        let found = look(device);
-        mounts::unmount_below(GUEST)?;
-        match found? {
-            Some(Found::Root(_)) => return Ok(Some(Found::Root(options))),
-            Some(Found::Windows) => return Ok(Some(Found::Windows)),
-            None => {}
+    // A journal may hold what makes the difference: whole directories of a machine that lost its power.
+    let accesses: &[Access] = if has_journal(&device.content) {
+        &[Access::Peek, Access::Read]
+    } else {
+        &[Access::Peek]
+    };
+    let mut found = Ok(None);
+    for access in accesses {
+        found = mount(*access).and_then(|()| {
+            let found = look(device);
+            mounts::unmount_below(GUEST)?;
+            found
+        });
+        if matches!(found, Ok(Some(_))) {
+            break;
         }
     }
-    Ok(None)
+    found
+}
+
+fn has_journal(content: &str) -> bool {
+    matches!(content, "ext3" | "ext4" | "xfs" | "f2fs")
 }
 
 fn look(device: &BlockDevice) -> Result<Option<Found>> {
@@ -145,10 +156,34 @@ fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Resu
             mounted.push(mountpoint);
         }
     }
-    let guest = guest::inspect(&root, storage.map(), &mounted)?;
+    refuse_hibernated_file(storage, &root, &device.name)?;
+    let mut guest = guest::inspect(&root, storage.map(), &mounted)?;
+    guest.concerns.extend(storage.concerns().iter().cloned());
+    let of_fstab = guest::fstab_concerns(&root, storage.map(), &device.name);
+    guest.concerns.extend(of_fstab);
+    guest
+        .concerns
+        .sort_by_key(|concern| std::cmp::Reverse(concern.severity));
     drop(root);
     mounts.unmount()?;
     Ok(guest)
+}
+
+/// A swap file need not be in fstab for a system to sleep in it: the kernel is told where it is.
+fn refuse_hibernated_file(storage: &Storage, root: &guest::Root, device: &str) -> Result<()> {
+    guest::refuse_hibernated_files(root, device)?;
+    for (device, offset) in guest::resume_places(root, storage.map(), device) {
+        let mut page = [0; guest::SWAP_SIGNATURE_END];
+        let read = File::open(storage.node(&device)?)
+            .and_then(|file| file.read_exact_at(&mut page, offset));
+        if read.is_ok() && guest::has_suspend_signature(&page) {
+            bail!(
+                "{}",
+                guest::hibernated(&format!("the swap file at byte {offset} of {device}"))
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Enough for the host to say by name what it can't convert.

@@ -16,6 +16,7 @@ mod mounts;
 mod port;
 mod service;
 mod storage;
+mod subvolumes;
 mod tool;
 mod trim;
 

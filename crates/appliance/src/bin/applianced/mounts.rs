@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use types::Mountpoint;
 
 use crate::storage::Storage;
+use crate::tool::Tool;
 
 /// Where the guest's root is mounted.
 pub(crate) const GUEST: &str = "/guest";
@@ -43,8 +44,19 @@ pub(crate) fn driver(content: &str) -> Option<&'static str> {
         "btrfs" => Some("btrfs"),
         "vfat" => Some("vfat"),
         "ntfs" => Some("ntfs3"),
+        "f2fs" if is_supported("f2fs") => Some("f2fs"),
         _ => None,
     }
+}
+
+/// True when the kernel has this driver, or the image has its module.
+pub(crate) fn is_supported(driver: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if known.lines().any(|line| line.trim() == driver) {
+        return true;
+    }
+    let loaded = Tool::new("/usr/sbin/modprobe").args(["-q", driver]).run();
+    loaded.is_ok_and(|outcome| outcome.code() == Some(0))
 }
 
 fn options(driver: &str, access: Access, extra: &str) -> String {
@@ -54,6 +66,7 @@ fn options(driver: &str, access: Access, extra: &str) -> String {
         // A clone on another disk has the same UUID.
         ("xfs", _) => "nouuid",
         ("btrfs", Access::Peek) => "rescue=nologreplay",
+        ("f2fs", Access::Peek) => "norecovery",
         ("vfat", _) => "utf8=1",
         _ => "",
     };
@@ -92,7 +105,26 @@ pub(crate) fn mount(
             ),
             None => anyhow::anyhow!("mounting {name} ({content}): {error}"),
         }
-    })
+    })?;
+    if access == Access::Write && is_read_only(target)? {
+        // A driver that finds damage may mount all the same, and not let anything be written.
+        let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
+        let node = node.file_name().unwrap_or_default().to_string_lossy();
+        let why = log.last_about(&node).map(|line| line.replace(&*node, name));
+        bail!(
+            "{name} ({content}) can only be mounted read-only: {}",
+            why.unwrap_or_else(|| "the kernel does not say why".to_owned())
+        );
+    }
+    Ok(())
+}
+
+/// True when nothing can be written there, by its mount or by the file system itself (statvfs(3), `ST_RDONLY`): as ext4
+/// makes itself with `errors=remount-ro`.
+pub(crate) fn is_read_only(path: &Path) -> Result<bool> {
+    let state = rustix::fs::statvfs(path)
+        .with_context(|| format!("looking at the file system of {}", path.display()))?;
+    Ok(state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// A guest's file systems, root first. Dropping it unmounts them.
@@ -154,6 +186,21 @@ impl<'a> GuestMounts<'a> {
         mount(node, device, fs_type, target.as_ref(), self.access, &extra)
     }
 
+    /// Fails when a file system stopped taking writes since it was mounted.
+    pub(crate) fn still_writable(&self) -> Result<()> {
+        let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+        for target in mounted_below(&table, GUEST) {
+            if is_read_only(target.as_ref())? {
+                let path = target.strip_prefix(GUEST).filter(|path| !path.is_empty());
+                bail!(
+                    "the file system on {} was made read-only by its driver, which found it damaged; run fsck in the guest first",
+                    path.unwrap_or("/")
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The guest's root, with everything mounted below it.
     pub(crate) fn root(&self) -> Result<guest::Root> {
         guest::Root::open(GUEST.as_ref()).context("opening the guest's root")
@@ -182,7 +229,7 @@ impl<'a> GuestMounts<'a> {
         )?)
     }
 
-    /// `subvol=…` that the guest's own fstab gives for `path`.
+    /// `subvol=…` or `subvolid=…` that the guest's own fstab gives for `path`.
     fn subvolume(&self, path: &str) -> Result<String> {
         let fstab = self.root()?.read_text("/etc/fstab")?.unwrap_or_default();
         Ok(fstab_subvolume(&fstab, path).unwrap_or_default())
@@ -210,7 +257,7 @@ fn fstab_subvolume(fstab: &str, path: &str) -> Option<String> {
             let same = target.trim_end_matches('/') == path.trim_end_matches('/');
             let subvolume = options
                 .split(',')
-                .find(|option| option.starts_with("subvol="))?;
+                .find(|option| option.starts_with("subvol=") || option.starts_with("subvolid="))?;
             same.then(|| subvolume.to_owned())
         })
 }
@@ -242,7 +289,8 @@ fn mounted_below(table: &str, dir: &str) -> Vec<String> {
         .collect()
 }
 
-fn unescape_octal(text: &str) -> String {
+/// Undoes the escapes of /proc/self/mountinfo.
+pub(crate) fn unescape_octal(text: &str) -> String {
     let mut plain = text.to_owned();
     for (escape, char) in [
         ("\\040", " "),
@@ -312,12 +360,16 @@ mod tests {
 
     #[test]
     fn fstab_names_the_subvolume_of_a_path() {
-        let fstab = "# UUID=1 /home btrfs subvol=@no 0 0\nUUID=1 / btrfs defaults,subvol=@ 0 0\nUUID=1\t/home/\tbtrfs\tsubvol=@home,compress=zstd 0 0\n";
+        let fstab = "# UUID=1 /home btrfs subvol=@no 0 0\nUUID=1 / btrfs defaults,subvol=@ 0 0\nUUID=1\t/home/\tbtrfs\tsubvol=@home,compress=zstd 0 0\nUUID=1 /srv btrfs noatime,subvolid=260 0 0\n";
         assert_eq!(
             fstab_subvolume(fstab, "/home").as_deref(),
             Some("subvol=@home")
         );
         assert_eq!(fstab_subvolume(fstab, "/").as_deref(), Some("subvol=@"));
+        assert_eq!(
+            fstab_subvolume(fstab, "/srv").as_deref(),
+            Some("subvolid=260")
+        );
         assert_eq!(fstab_subvolume(fstab, "/var"), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::tool::Tool;
 /// Of swap space this much is kept: its header is one page, and pages are up to 64 KiB (arm64, ppc64).
 const SWAP_HEADER: u64 = 64 << 10;
 /// File systems that can be trimmed while mounted.
-const TRIMMABLE: &[&str] = &["ext2", "ext3", "ext4", "xfs", "btrfs", "vfat"];
+const TRIMMABLE: &[&str] = &["ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs"];
 
 /// Discards on all devices but those mounted at `skip` in the guest `root`; gives the bytes discarded.
 pub(crate) fn run(state: &State, root: &str, skip: &[String]) -> Result<u64> {
@@ -26,7 +26,7 @@ pub(crate) fn run(state: &State, root: &str, skip: &[String]) -> Result<u64> {
         .collect();
     let mut total: u64 = 0;
     for device in &state.storage.map().devices {
-        if skipped.contains(device.name.as_str()) || state.storage.is_snapshot(&device.name) {
+        if skipped.contains(device.name.as_str()) || state.storage.is_hidden(&device.name) {
             continue;
         }
         let discarded = match device.content.as_str() {

@@ -14,6 +14,8 @@ pub(super) struct Probe {
     pub(super) content: String,
     /// `UUID`.
     pub(super) uuid: Option<String>,
+    /// `UUID_SUB`: of one device of a file system on several.
+    pub(super) uuid_sub: Option<String>,
     /// `LABEL`.
     pub(super) label: Option<String>,
     /// `PTTYPE`: `gpt`, `dos`, or empty.
@@ -78,6 +80,7 @@ fn parse(text: &str) -> BTreeMap<String, Probe> {
         let probe = Probe {
             content: field("TYPE").unwrap_or_default(),
             uuid: field("UUID"),
+            uuid_sub: field("UUID_SUB"),
             label: field("LABEL"),
             table: field("PTTYPE").unwrap_or_default(),
             partuuid: field("PART_ENTRY_UUID"),

@@ -1,72 +1,130 @@
 //! LUKS and BitLocker volumes, opened by cryptsetup with the keys that the host gave. A key reaches cryptsetup on its
 //! standard input and nothing else.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use types::{BlockDevice, DeviceKind, StorageMap};
+use types::{BlockDevice, DeviceKind};
 use wire::appliance::Key;
 
-use super::{Storage, blkid, block_device};
+use super::{Storage, blkid, block_device, dm};
 use crate::tool::Tool;
 
 const CRYPTSETUP: &str = "/usr/sbin/cryptsetup";
 /// cryptsetup(8), "RETURN CODES": no permission (bad passphrase).
 const BAD_KEY: i32 = 2;
+/// The same: out of memory.
+const NO_MEMORY: i32 = 3;
 /// The id of keys that may open any volume.
 const ANY: &str = "all";
 
 /// Opens those of `devices` that are encrypted and have a key, and adds what is inside.
 pub(super) fn open(storage: &mut Storage, devices: &[BlockDevice], keys: &[Key]) -> Result<()> {
     for device in devices {
-        let kind = match device.content.as_str() {
-            "crypto_LUKS" => "luks",
-            "BitLocker" => "bitlk",
-            _ => continue,
-        };
+        let Some(kind) = kind(device) else { continue };
         let keys: Vec<&Key> = keys.iter().filter(|key| fits(key, device)).collect();
         if keys.is_empty() {
-            tracing::warn!(
-                "{} is encrypted ({}), and there is no key for it",
-                device.name,
-                device.content
+            let what = format!(
+                "{} is encrypted, and no key was given for it",
+                called(device)
             );
+            storage.warn(what, Some(advice(device)));
             continue;
         }
         match open_one(storage, device, kind, &keys)? {
             Some(mapping) => add(storage, device, &mapping)?,
             None if keys.iter().any(|key| key.id != ANY) => {
-                bail!("the key given for {} does not open it", device.name)
+                bail!(
+                    "the key given for {} does not open it; {}",
+                    called(device),
+                    advice(device)
+                )
             }
-            None => tracing::warn!("none of the keys opens {}", device.name),
+            None => {
+                let what = format!(
+                    "none of the keys given for all devices opens {}",
+                    called(device)
+                );
+                storage.warn(what, Some(advice(device)));
+            }
         }
     }
     Ok(())
 }
 
-/// Closes what `open` opened.
-pub(super) fn close(map: &StorageMap) -> Result<()> {
-    for device in map
-        .devices
-        .iter()
-        .rev()
-        .filter(|device| matches!(device.kind, DeviceKind::Crypt { .. }))
-    {
-        let mapping = device.name.rsplit('/').next().unwrap_or(&device.name);
-        Tool::new(CRYPTSETUP)
-            .args(["close", mapping])
-            .run()?
-            .success()?;
+/// Says which keys are for no encrypted device.
+pub(super) fn check_keys(storage: &mut Storage, keys: &[Key]) {
+    for key in keys.iter().filter(|key| key.id != ANY) {
+        let encrypted = |device: &&BlockDevice| kind(device).is_some();
+        let mut devices = storage.map().devices.iter().filter(encrypted);
+        if devices.any(|device| fits(key, device)) {
+            continue;
+        }
+        let all: Vec<String> = storage
+            .map()
+            .devices
+            .iter()
+            .filter(encrypted)
+            .map(called)
+            .collect();
+        let all = if all.is_empty() {
+            "none".to_owned()
+        } else {
+            all.join(", ")
+        };
+        storage.warn(
+            format!(
+                "--key {}:…: there is no such encrypted device; found {all}",
+                key.id
+            ),
+            Some("name it by its device, by UUID=…, or by all".to_owned()),
+        );
     }
-    Ok(())
 }
 
+/// The device, its kind and its UUID.
+fn called(device: &BlockDevice) -> String {
+    let content = device.content.trim_start_matches("crypto_");
+    match &device.uuid {
+        Some(uuid) => format!("{} ({content}, UUID {uuid})", device.name),
+        None => format!("{} ({content})", device.name),
+    }
+}
+
+fn advice(device: &BlockDevice) -> String {
+    let id = match &device.uuid {
+        Some(uuid) => format!("UUID={uuid}"),
+        None => device.name.clone(),
+    };
+    format!("give it as --key {id}:key:PASSPHRASE or --key {id}:file:KEYFILE")
+}
+
+/// What cryptsetup calls its kind, if it is encrypted.
+fn kind(device: &BlockDevice) -> Option<&'static str> {
+    match device.content.as_str() {
+        "crypto_LUKS" => Some("luks"),
+        "BitLocker" => Some("bitlk"),
+        _ => None,
+    }
+}
+
+/// `all`, the name of the storage map, its name in /dev/mapper, `UUID=…`, or the UUID alone.
 fn fits(key: &Key, device: &BlockDevice) -> bool {
+    let bare = key
+        .id
+        .strip_prefix("UUID=")
+        .or_else(|| key.id.strip_prefix("/dev/disk/by-uuid/"));
+    let wanted = bare.unwrap_or(&key.id).trim_matches('"');
     let uuid = device.uuid.as_deref().unwrap_or_default();
+    let double = |text: &str| text.replace('-', "--");
+    let by_mapper = match &device.kind {
+        DeviceKind::Lv { vg, lv } => key.id == format!("/dev/mapper/{}-{}", double(vg), double(lv)),
+        _ => false,
+    };
     key.id == ANY
         || key.id == device.name
-        || (!uuid.is_empty() && key.id.eq_ignore_ascii_case(uuid))
+        || by_mapper
+        || (!uuid.is_empty() && wanted.eq_ignore_ascii_case(uuid))
 }
 
 /// Name of the mapping, if a key fits.
@@ -82,13 +140,15 @@ fn open_one(
         uuid.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
-    let mapping = match uuid {
-        Some(uuid) => format!("luks-{uuid}"),
-        None => format!(
-            "luks-{}",
-            device.name.rsplit('/').next().unwrap_or_default()
-        ),
-    };
+    let short = device.name.rsplit('/').next().unwrap_or_default();
+    let mut mapping = format!("luks-{}", uuid.unwrap_or(short));
+    if dm_name(&mapping)?.is_some() {
+        // A copy on another disk.
+        mapping = format!(
+            "{mapping}-{}",
+            node.file_name().unwrap_or_default().to_string_lossy()
+        );
+    }
     for key in keys {
         // Discards must reach the overlay, or all of the volume is copied.
         let outcome = Tool::new(CRYPTSETUP)
@@ -100,6 +160,12 @@ fn open_one(
         match outcome.code() {
             Some(0) => return Ok(Some(mapping)),
             Some(BAD_KEY) => {}
+            // Argon2 wants as much memory as the machine had that made the volume, up to 1 GiB.
+            Some(NO_MEMORY) | None => bail!(
+                "opening {}: there is not enough memory for its key derivation ({}); give the appliance more by --memsize",
+                called(device),
+                outcome.complaint()
+            ),
             _ => bail!("opening {}: {}", device.name, outcome.complaint()),
         }
     }
@@ -122,14 +188,11 @@ fn add(storage: &mut Storage, parent: &BlockDevice, mapping: &str) -> Result<()>
 }
 
 fn dm_name(mapping: &str) -> Result<Option<String>> {
-    for entry in fs::read_dir("/sys/block").context("listing /sys/block")? {
-        let entry = entry?;
-        let name = fs::read_to_string(entry.path().join("dm/name")).unwrap_or_default();
-        if name.trim_end() == mapping {
-            return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
-        }
-    }
-    Ok(None)
+    let all = dm::devices()?.into_iter();
+    Ok(all
+        .filter(|device| device.name == mapping)
+        .map(|device| device.kname)
+        .next())
 }
 
 #[cfg(test)]
@@ -153,11 +216,42 @@ mod tests {
             id: id.into(),
             secret: Vec::new(),
         };
-        for id in ["all", "/dev/sda2", "AB-12"] {
+        for id in [
+            "all",
+            "/dev/sda2",
+            "AB-12",
+            "UUID=ab-12",
+            "UUID=\"ab-12\"",
+            "/dev/disk/by-uuid/ab-12",
+        ] {
             assert!(fits(&key(id), &device), "{id}");
         }
-        for id in ["/dev/sda", "/dev/sda22", "", "ab"] {
+        for id in [
+            "/dev/sda",
+            "/dev/sda22",
+            "",
+            "ab",
+            "UUID=",
+            "/dev/mapper/a-b",
+        ] {
             assert!(!fits(&key(id), &device), "{id}");
         }
+        let volume = BlockDevice {
+            name: "/dev/my-vg/root".into(),
+            kind: DeviceKind::Lv {
+                vg: "my-vg".into(),
+                lv: "root".into(),
+            },
+            ..device.clone()
+        };
+        assert!(
+            fits(&key("/dev/my-vg/root"), &volume)
+                && fits(&key("/dev/mapper/my--vg-root"), &volume)
+        );
+        assert_eq!(
+            advice(&device),
+            "give it as --key UUID=ab-12:key:PASSPHRASE or --key UUID=ab-12:file:KEYFILE"
+        );
+        assert_eq!(called(&device), "/dev/sda2 (LUKS, UUID ab-12)");
     }
 }

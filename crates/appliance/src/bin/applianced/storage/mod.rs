@@ -2,7 +2,9 @@
 //! until nothing new appears, in whatever order they are stacked.
 
 mod blkid;
+mod btrfs;
 mod disks;
+mod dm;
 mod luks;
 mod lvm;
 mod md;
@@ -11,14 +13,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use types::{BlockDevice, StorageMap};
+use anyhow::{Context, Result, bail};
+use types::{BlockDevice, Concern, DeviceKind, Severity, StorageMap};
 use wire::appliance::Key;
 
 use blkid::Probe;
 
 /// More layers than any sane machine has; ends a loop over devices that contain each other.
 const MAX_ROUNDS: u32 = 8;
+/// The same for taking them apart: device mapper needs some devices below each volume of LVM.
+const MAX_DEPTH: u32 = 64;
 
 /// The devices, by the names that the host and the guest use, and where the kernel has them.
 #[derive(Debug, Default)]
@@ -26,8 +30,10 @@ pub(crate) struct Storage {
     map: StorageMap,
     /// Kernel's device node for each entry of the map.
     nodes: Vec<PathBuf>,
-    /// Names of LVM snapshots: old states of other volumes.
-    snapshots: BTreeSet<String>,
+    /// Names of devices that are not looked into: snapshots, copies, further disks of one btrfs.
+    hidden: BTreeSet<String>,
+    /// What the administrator should know of the disks.
+    concerns: Vec<Concern>,
 }
 
 impl Storage {
@@ -37,26 +43,32 @@ impl Storage {
         disks::add(&mut storage, disks)?;
         let mut tried = BTreeSet::new();
         for _ in 0..MAX_ROUNDS {
-            let before = storage.nodes.len();
-            let fresh: Vec<BlockDevice> = storage
+            let mut fresh: Vec<BlockDevice> = storage
                 .map
                 .devices
                 .iter()
                 .filter(|device| tried.insert(device.name.clone()))
                 .cloned()
                 .collect();
-            let holds = |content: &str| fresh.iter().any(|device| device.content == content);
-            if holds("linux_raid_member") {
-                md::assemble(&mut storage)?;
-            }
-            luks::open(&mut storage, &fresh, keys)?;
-            if holds("LVM2_member") {
-                lvm::activate(&mut storage)?;
-            }
-            if storage.nodes.len() == before {
+            if fresh.is_empty() {
                 break;
             }
+            if fresh
+                .iter()
+                .any(|device| md::MEMBERS.contains(&device.content.as_str()))
+            {
+                md::assemble(&mut storage)?;
+                let parts = storage.remove_partitions_of_members();
+                fresh.retain(|device| !parts.contains(&device.name));
+            }
+            luks::open(&mut storage, &fresh, keys)?;
+            if fresh.iter().any(|device| device.content == lvm::MEMBER) {
+                lvm::activate(&mut storage)?;
+            }
         }
+        luks::check_keys(&mut storage, keys);
+        btrfs::gather(&mut storage)?;
+        storage.name_what_is_strange();
         for device in &storage.map.devices {
             tracing::debug!(
                 "{}: {} bytes, {}",
@@ -90,9 +102,77 @@ impl Storage {
             .with_context(|| format!("no device {name}"))
     }
 
-    /// True for an old state of another volume.
-    pub(crate) fn is_snapshot(&self, name: &str) -> bool {
-        self.snapshots.contains(name)
+    /// True for an old state of another volume, a copy, or a further disk of a file system that is known already.
+    pub(crate) fn is_hidden(&self, name: &str) -> bool {
+        self.hidden.contains(name)
+    }
+
+    fn hide(&mut self, name: &str) {
+        self.hidden.insert(name.to_owned());
+    }
+
+    /// What the administrator should know of the disks.
+    pub(crate) fn concerns(&self) -> &[Concern] {
+        &self.concerns
+    }
+
+    /// Notes a thing that the administrator should know, once.
+    fn warn(&mut self, what: String, fix: Option<String>) {
+        if self.concerns.iter().any(|known| known.what == what) {
+            return;
+        }
+        match &fix {
+            Some(fix) => tracing::warn!("{what}; {fix}"),
+            None => tracing::warn!("{what}"),
+        }
+        self.concerns.push(Concern {
+            severity: Severity::Warning,
+            what,
+            fix,
+        });
+    }
+
+    /// A whole disk in an array with its superblock at the end (0.90, 1.0) shows the partitions of the array as its own;
+    /// they must not be used beside it. Gives their names.
+    fn remove_partitions_of_members(&mut self) -> BTreeSet<String> {
+        let mut disks = BTreeSet::new();
+        for (node, device) in self.nodes.iter().zip(&self.map.devices) {
+            if let DeviceKind::Disk { disk, .. } = &device.kind
+                && md::MEMBERS.contains(&device.content.as_str())
+                && is_held_by_array(node)
+            {
+                disks.insert(*disk);
+            }
+        }
+        let mut names = BTreeSet::new();
+        let all = self.nodes.drain(..).zip(self.map.devices.drain(..));
+        let (nodes, devices) = all
+            .filter(|(_, device)| match device.kind {
+                DeviceKind::Partition { disk, .. } if disks.contains(&disk) => {
+                    names.insert(device.name.clone());
+                    false
+                }
+                _ => true,
+            })
+            .unzip();
+        (self.nodes, self.map.devices) = (nodes, devices);
+        names
+    }
+
+    /// Kinds of storage of which nothing is read here.
+    fn name_what_is_strange(&mut self) {
+        let strange: Vec<(String, &str)> = self
+            .map
+            .devices
+            .iter()
+            .filter_map(|device| Some((device.name.clone(), strange(&device.content)?)))
+            .collect();
+        for (name, what) in strange {
+            self.warn(
+                format!("{name} holds {what}, which can't be read here; it is copied as it is"),
+                None,
+            );
+        }
     }
 
     /// True when a device with this node is known.
@@ -101,6 +181,10 @@ impl Storage {
     }
 
     fn add(&mut self, node: PathBuf, device: BlockDevice) {
+        if self.map.get(&device.name).is_some() {
+            tracing::warn!("there is a second {}; it is left out", device.name);
+            return;
+        }
         self.nodes.push(node);
         self.map.devices.push(device);
     }
@@ -109,7 +193,7 @@ impl Storage {
     pub(crate) fn flush(&self) -> Result<()> {
         rustix::fs::sync();
         for (node, device) in self.nodes.iter().zip(&self.map.devices) {
-            if matches!(device.kind, types::DeviceKind::Disk { .. }) {
+            if matches!(device.kind, DeviceKind::Disk { .. }) {
                 let file = File::options().write(true).open(node);
                 let flushed = file.and_then(|file| file.sync_all());
                 flushed.with_context(|| format!("flushing {}", device.name))?;
@@ -121,27 +205,59 @@ impl Storage {
     /// Takes everything apart, the last first: md notes in its superblocks that the arrays are clean.
     pub(crate) fn deactivate(&self) -> Result<()> {
         crate::mounts::unmount_below(crate::mounts::GUEST)?;
-        let has = |test: fn(&types::DeviceKind) -> bool| {
-            self.map.devices.iter().any(|device| test(&device.kind))
-        };
-        if has(|kind| matches!(kind, types::DeviceKind::Lv { .. })) {
-            lvm::deactivate()?;
-        }
-        luks::close(&self.map)?;
-        if has(|kind| matches!(kind, types::DeviceKind::Md { .. })) {
-            md::stop()?;
+        for _ in 0..MAX_DEPTH {
+            let arrays = md::stop()?;
+            let (removed, left) = dm::remove_topmost()?;
+            if arrays + left == 0 {
+                return Ok(());
+            }
+            if removed == 0 {
+                bail!("{arrays} arrays and {left} volumes are still in use");
+            }
         }
         Ok(())
     }
 }
 
+fn is_held_by_array(node: &Path) -> bool {
+    let kname = node.file_name().unwrap_or_default().to_string_lossy();
+    let holders = fs::read_dir(format!("/sys/class/block/{kname}/holders"));
+    holders.is_ok_and(|mut names| {
+        names
+            .any(|name| name.is_ok_and(|name| name.file_name().to_string_lossy().starts_with("md")))
+    })
+}
+
+/// The name for people of what blkid calls `content`, if no driver of the appliance reads it.
+fn strange(content: &str) -> Option<&'static str> {
+    Some(match content {
+        "zfs_member" => "ZFS",
+        "bcache" => "a bcache cache or backing device",
+        "bcachefs" => "bcachefs",
+        "ufs" => "a UFS file system",
+        "f2fs" if !crate::mounts::is_supported("f2fs") => "an f2fs file system",
+        "reiserfs" | "reiser4" => "a ReiserFS file system",
+        "jfs" => "a JFS file system",
+        "nilfs2" => "a NILFS2 file system",
+        "drbd" => "a DRBD device",
+        "VMFS_volume_member" | "VMFS" => "VMFS",
+        "apfs" | "hfsplus" => "a file system of macOS",
+        "ddf_raid_member"
+        | "isw_raid_member"
+        | "promise_fasttrack_raid_member"
+        | "silicon_medley_raid_member"
+        | "nvidia_raid_member"
+        | "via_raid_member"
+        | "adaptec_raid_member"
+        | "lsi_mega_raid_member"
+        | "highpoint_raid_member"
+        | "jmicron_raid_member" => "a part of a firmware RAID",
+        _ => return None,
+    })
+}
+
 /// A device of the map, as blkid describes it.
-fn block_device(
-    name: String,
-    kind: types::DeviceKind,
-    kname: &str,
-    probe: Probe,
-) -> Result<BlockDevice> {
+fn block_device(name: String, kind: DeviceKind, kname: &str, probe: Probe) -> Result<BlockDevice> {
     Ok(BlockDevice {
         name,
         kind,
