@@ -3,7 +3,8 @@
 //!
 //! A guest whose udev reads .link files (systemd.link(5), since 209) gets one per adapter; an older one gets lines in
 //! 70-persistent-net.rules, and one with busybox' mdev in mactab. Where not even that is there, names are the kernel's,
-//! in the order of the domain's slots, which is that of the adapters.
+//! in the order of the domain's slots, which is that of the adapters: libvirt gives interfaces consecutive buses
+//! (q35) or slots (i440fx) in the order of the document, and so does QEMU for `-device`.
 
 mod found;
 mod ini;

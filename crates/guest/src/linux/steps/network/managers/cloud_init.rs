@@ -85,7 +85,8 @@ pub(in super::super) fn is_active(root: &Root) -> bool {
         root.read_link(&format!("/etc/systemd/system/{unit}"))
             .is_ok_and(|target| target == "/dev/null")
     });
-    let off = root.exists("/etc/cloud/cloud-init.disabled");
+    let off = root.exists("/etc/cloud/cloud-init.disabled")
+        || super::others::has_karg(root, "cloud-init=disabled");
     there && !masked && !off && own_network(root).is_none()
 }
 

@@ -323,6 +323,21 @@ fn cloud_init_is_left_alone_where_nothing_would_be_lost() {
             "{why}"
         );
     }
+    let case = Case::new(
+        1,
+        &[
+            there,
+            (netplan, RENDERED),
+            ("/etc/kernel/cmdline", "root=UUID=1 cloud-init=disabled\n"),
+        ],
+    );
+    assert!(
+        !case
+            .convert(&case.tree())
+            .changes
+            .iter()
+            .any(|change| change.path.contains("cloud"))
+    );
     let fixed = ifcfg.replace("BOOTPROTO=dhcp", "BOOTPROTO=none\nIPADDR=10.0.0.2");
     let case = Case::new(
         1,
