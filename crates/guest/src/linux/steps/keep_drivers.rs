@@ -110,7 +110,8 @@ fn mkinitfs(text: &str) -> Option<String> {
     add_to_list(text, "features=", &["virtio"])
 }
 
-fn add_to_list(text: &str, key: &str, words: &[&str]) -> Option<String> {
+/// Adds words to a quoted list behind a key at the start of a line.
+pub(crate) fn add_to_list(text: &str, key: &str, words: &[&str]) -> Option<String> {
     let mut changed = false;
     let lines: Vec<String> = text
         .split_inclusive('\n')
