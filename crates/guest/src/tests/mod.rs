@@ -1,6 +1,7 @@
 //! Whole conversions on trees in temporary directories.
 
 mod convert;
+mod generators;
 mod hostile;
 mod initramfs;
 mod inspect;

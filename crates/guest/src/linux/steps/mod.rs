@@ -9,6 +9,7 @@ pub(crate) mod firstboot;
 pub(crate) mod guest_agent;
 pub(crate) mod initramfs;
 pub(crate) mod keep_drivers;
+pub(crate) mod module_aliases;
 pub(crate) mod network;
 pub(crate) mod selinux;
 pub(crate) mod tools;
@@ -42,6 +43,12 @@ pub(crate) const STEPS: &[Step] = &[
         essential: false,
         applies: keep_drivers::applies,
         apply: keep_drivers::apply,
+    },
+    Step {
+        name: "module-aliases",
+        essential: false,
+        applies: always,
+        apply: module_aliases::apply,
     },
     Step {
         name: "device-names",

@@ -1,7 +1,7 @@
 //! Missing modules into the archive, with lists of old and new modules together, which our own depmod makes in a scratch
 //! directory: udev, kmod and busybox in the initramfs then find the drivers by the aliases of the devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -23,6 +23,13 @@ const DEPMOD_INPUTS: [&str; 3] = [
     "modules.builtin",
     "modules.builtin.modinfo",
 ];
+
+/// depmod is often built without zlib (Debian's is) and then passes over such modules.
+const GZ: &str = ".ko.gz";
+/// Modules of that kind, in the scratch directory.
+const GZ_LIST: &str = "v2v-gz";
+/// Stands in for it in the scratch directory: of the same length, so that it can be put back in binary lists.
+const FOR_GZ: &str = ".ko.xz";
 
 /// What modules are added to.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +99,9 @@ pub(super) fn add_tree(
     run_depmod(scratch.path(), kver)?;
     let old = target.contents.kept.get(&format!("{inside}/modules.dep"));
     let is_absolute = old.is_some_and(|old| old.starts_with(b"/"));
-    for (name, content) in lists(&tree).map_err(io)? {
+    let mut all = lists(&tree).map_err(io)?;
+    put_back_gz(&tree, &mut all).map_err(io)?;
+    for (name, content) in all {
         let content = if is_absolute && name == "modules.dep" {
             absolute(&content, &format!("/lib/modules/{kver}"))
         } else {
@@ -187,13 +196,70 @@ fn put(tree: &Path, relative: &str, data: &mut dyn Read) -> io::Result<()> {
         let message = format!("expected a plain path of a module, found {relative:?}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    let path = tree.join(relative);
+    let path = match relative.strip_suffix(GZ) {
+        Some(stem) => tree.join(format!("{stem}{FOR_GZ}")),
+        None => tree.join(relative),
+    };
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
     let mut file = std::fs::File::create(path)?;
-    io::copy(data, &mut file)?;
+    if relative.ends_with(GZ) {
+        let mut packed = Vec::new();
+        data.take(MODULE_MAX).read_to_end(&mut packed)?;
+        // depmod goes by the content, not by the name, so that an unpacked one will do.
+        file.write_all(&unpack_module(packed)?)?;
+        list_gz(tree, relative)?;
+    } else {
+        io::copy(data, &mut file)?;
+    }
     file.flush()
+}
+
+/// Notes a module that stands under another name.
+fn list_gz(tree: &Path, relative: &str) -> io::Result<()> {
+    let mut list = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(tree.join(GZ_LIST))?;
+    writeln!(list, "{relative}")
+}
+
+/// Puts the right names into what depmod wrote.
+fn put_back_gz(tree: &Path, lists: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    let noted = match std::fs::read_to_string(tree.join(GZ_LIST)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let names: BTreeSet<&str> = noted.lines().collect();
+    for (_, content) in lists
+        .iter_mut()
+        .filter(|(name, _)| name.starts_with("modules.dep"))
+    {
+        let mut at = 0;
+        let ending = FOR_GZ.as_bytes();
+        while let Some(found) = content
+            .get(at..)
+            .and_then(|rest| rest.windows(ending.len()).position(|part| part == ending))
+        {
+            let (start, end) = (at + found, at + found + ending.len());
+            let before = content.get(..start).unwrap_or_default();
+            let is_path = |byte: &u8| byte.is_ascii_graphic() && *byte != b':';
+            let begin = before.iter().rposition(|byte| !is_path(byte));
+            let stem = before.get(begin.map_or(0, |begin| begin + 1)..);
+            let name = format!("{}{GZ}", String::from_utf8_lossy(stem.unwrap_or_default()));
+            // In a binary list the byte before a path may be anything: a number of four bytes.
+            let is_ours = (0..=4).any(|skip| {
+                let tail = name.get(skip..);
+                tail.is_some_and(|tail| names.contains(tail))
+            });
+            if is_ours && let Some(place) = content.get_mut(start..end) {
+                place.copy_from_slice(GZ.as_bytes());
+            }
+            at = end;
+        }
+    }
+    Ok(())
 }
 
 fn safe_name(kver: &str) -> Result<&str> {

@@ -19,6 +19,8 @@ use super::{Plan, Way};
 const SLACK: u64 = 1 << 20;
 /// An initramfs that is packed harder is held in memory.
 const SHRINK_MAX: u64 = 256 << 20;
+/// Programs and modules pack to a third or a quarter.
+const UNPACKED_TIMES: u64 = 6;
 
 /// Decides how each is written, and refuses where not even the new files fit.
 pub(super) fn decide(context: &mut Context<'_>) -> Result<()> {
@@ -118,9 +120,14 @@ fn take(context: &mut Context<'_>, indexes: &[usize], ways: Vec<Way>) {
     }
 }
 
-/// Bound of the new file's length; gzip of what LZ4 packed is smaller than that.
+/// Bound of the new file's length: gzip and the like of what LZ4 packed is smaller than that; unpacked it may be a few
+/// times as long.
 fn new_len(plan: &Plan) -> u64 {
-    let repacked = if plan.repacks() { plan.len / 10 } else { 0 };
+    let repacked = match plan.packing {
+        _ if !plan.repacks() => 0,
+        Compression::None => plan.len.saturating_mul(UNPACKED_TIMES),
+        _ => plan.len / 10,
+    };
     plan.len + ALIGN + plan.archive.len() as u64 + repacked
 }
 
