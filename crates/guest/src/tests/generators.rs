@@ -552,3 +552,89 @@ fn a_boot_configuration_at_the_end_stays_there() {
     );
     assert_eq!(outcome.caps.block_bus, BlockBus::Sata);
 }
+
+#[test]
+fn every_generator_is_told_to_keep_virtio() {
+    if !tools(&TOOLS) {
+        return;
+    }
+    let tree = with_second("/boot/initramfs-fallback.img", &OLD);
+    for (path, text) in [
+        ("/usr/bin/dracut", "elf"),
+        ("/usr/bin/mkinitcpio", "#!/bin/bash\n"),
+        ("/etc/mkinitcpio.conf", "MODULES=()\n"),
+        (
+            "/etc/mkinitcpio.d/linux.preset",
+            "ALL_kver=\"/boot/vmlinuz-linux\"\ndefault_config=\"/etc/mkinitcpio-own.conf\"\n",
+        ),
+        ("/etc/mkinitcpio-own.conf", "MODULES=(ext4)\nHOOKS=(base)\n"),
+        ("/usr/sbin/mkinitfs", "#!/bin/sh\n"),
+        (
+            "/etc/mkinitfs/mkinitfs.conf",
+            "features=\"ata base scsi ext4\"\n",
+        ),
+        ("/usr/sbin/mkinitrd", "#!/bin/sh\n"),
+        (
+            "/etc/sysconfig/kernel",
+            "## Type: string\nINITRD_MODULES=\"mptspi ext3\"\n",
+        ),
+        ("/usr/bin/booster", "elf"),
+        ("/usr/sbin/make-initrd", "#!/bin/sh\n"),
+        ("/etc/initrd.mk", "AUTODETECT = all\n"),
+        (
+            "/etc/modprobe.conf",
+            "alias eth0 e1000\nalias scsi_hostadapter mptspi\n",
+        ),
+        ("/etc/modprobe.d/mine.conf", "blacklist virtio_net\n"),
+    ] {
+        tree.put(path, text.as_bytes());
+    }
+    let outcome = tree.convert(&options(&[]));
+    let names = "virtio_pci virtio_blk virtio_scsi virtio_net";
+    assert_eq!(
+        tree.text("/etc/initramfs-tools/modules"),
+        format!("# list\nvmw_pvscsi\n{}\n", names.replace(' ', "\n"))
+    );
+    let dracut = tree.text("/etc/dracut.conf.d/v2v-virtio.conf");
+    assert!(
+        dracut.ends_with(&format!("\nadd_drivers+=\" {names} \"\n")),
+        "{dracut}"
+    );
+    assert_eq!(
+        tree.text("/etc/mkinitcpio.conf"),
+        format!("MODULES=({names})\n")
+    );
+    let own = format!("MODULES=(ext4 {names})\nHOOKS=(base)\n");
+    assert_eq!(tree.text("/etc/mkinitcpio-own.conf"), own);
+    assert_eq!(
+        tree.text("/etc/mkinitfs/mkinitfs.conf"),
+        "features=\"ata base scsi ext4 v2v\"\n"
+    );
+    let feature = tree.text("/etc/mkinitfs/features.d/v2v.modules");
+    assert!(
+        feature.contains("kernel/drivers/block/virtio_blk.ko*\n"),
+        "{feature}"
+    );
+    let suse = format!("## Type: string\nINITRD_MODULES=\"mptspi ext3 {names}\"\n");
+    assert_eq!(tree.text("/etc/sysconfig/kernel"), suse);
+    let booster = format!("modules_force_load: {}\n", names.replace(' ', ","));
+    assert_eq!(tree.text("/etc/booster.yaml"), booster);
+    assert_eq!(
+        tree.text("/etc/initrd.mk"),
+        format!("AUTODETECT = all\nMODULES_ADD += {names}\n")
+    );
+    assert_eq!(
+        tree.text("/etc/modprobe.conf"),
+        "alias eth0 virtio_net\nalias scsi_hostadapter virtio_pci\nalias scsi_hostadapter1 virtio_blk\nalias scsi_hostadapter2 virtio_scsi\n"
+    );
+    let said = "/etc/modprobe.d/mine.conf keeps virtio_net from being loaded";
+    assert!(
+        outcome
+            .warnings
+            .iter()
+            .any(|warning| warning.starts_with(said)),
+        "{:?}",
+        outcome.warnings
+    );
+    assert_eq!(tree.convert(&options(&[])).changes, []);
+}

@@ -25,6 +25,8 @@ const NOT_INTO: [&str; 8] = [
 const DEPTH_MAX: usize = 3;
 /// Directories that are looked into.
 const DIRS_MAX: usize = 256;
+/// More than any menu lists.
+const IMAGES_MAX: usize = 64;
 /// Files that only look like it.
 const NOT_ENDINGS: [&str; 18] = [
     ".pre-v2v",
@@ -86,18 +88,16 @@ pub(crate) fn images(root: &Root, kernels: &[KernelInfo]) -> Vec<Image> {
         let Ok(path) = root.resolve_last(path) else {
             return;
         };
-        match root.meta(&path) {
-            Ok(meta) if meta.kind == Kind::File && meta.len > 0 => {
-                // A hard link is a file of its own as soon as one of its names is replaced.
-                if seen.insert(path.clone()) {
-                    images.push(Image {
-                        path,
-                        kver,
-                        primary,
-                    });
-                }
-            }
-            _ => {}
+        let is_file = root
+            .meta(&path)
+            .is_ok_and(|meta| meta.kind == Kind::File && meta.len > 0);
+        // A hard link is a file of its own as soon as one of its names is replaced.
+        if is_file && images.len() < IMAGES_MAX && seen.insert(path.clone()) {
+            images.push(Image {
+                path,
+                kver,
+                primary,
+            });
         }
     };
     for kernel in kernels {
@@ -136,10 +136,8 @@ fn candidates(root: &Root) -> Vec<String> {
         for entry in root.list(&dir).unwrap_or_default() {
             let path = join(&dir, &entry.name);
             match entry.kind {
-                Kind::Dir if depth < DEPTH_MAX => {
-                    if !NOT_INTO.contains(&entry.name.to_ascii_lowercase().as_str()) {
-                        todo.push((path, depth + 1));
-                    }
+                Kind::Dir if depth < DEPTH_MAX && !is_loader(&entry.name) => {
+                    todo.push((path, depth + 1));
                 }
                 Kind::File | Kind::Symlink if is_initrd(&entry.name) => found.push(path),
                 _ => {}
@@ -148,6 +146,10 @@ fn candidates(root: &Root) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+fn is_loader(name: &str) -> bool {
+    NOT_INTO.iter().any(|dir| name.eq_ignore_ascii_case(dir))
 }
 
 /// `initrd.img-6.1.0-18-amd64`, `initramfs-linux-fallback.img`, NixOS' `HASH-initrd-linux-6.6.8-initrd`.

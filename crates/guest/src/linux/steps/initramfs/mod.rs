@@ -26,6 +26,9 @@ use crate::{Error, ErrorKind, Result};
 
 pub(crate) use write::apply;
 
+/// Where unified kernel images are.
+const UNIFIED: [&str; 3] = ["/efi/EFI/Linux", "/boot/efi/EFI/Linux", "/boot/EFI/Linux"];
+
 /// What happens to one initramfs, or that a kernel without one needs none.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -151,6 +154,9 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
         .map(|(kver, _)| drives(kver).on(choice.bus))
         .collect();
     choice.take(context);
+    if ready.contains(&false) {
+        warn_unified(context);
+    }
     for ((kver, initrd), ready) in plans.into_iter().zip(ready) {
         let plan = Plan::unchanged(&kver, &initrd, true, ready);
         context.initramfs.push(plan);
@@ -166,6 +172,19 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
         context.initramfs.push(plan);
     }
     space::decide(context)
+}
+
+/// A unified kernel image holds kernel, initramfs and arguments in one program, perhaps signed (UAPI.5).
+fn warn_unified(context: &mut Context<'_>) {
+    for top in UNIFIED {
+        let names = context.root.names(top);
+        for name in names.iter().filter(|name| name.ends_with(".efi")) {
+            context.recorder.warn(format!(
+                "{top}/{name} is a unified kernel image, which is not changed here: if it lacks virtio drivers, rebuild \
+                 it in the guest with them before the conversion"
+            ));
+        }
+    }
 }
 
 /// A format that is not read here, or one broken file among many, is a warning: other kernels may still do.

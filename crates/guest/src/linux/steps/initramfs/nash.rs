@@ -110,7 +110,7 @@ fn bare(path: &str) -> String {
 /// Index of the line before which drivers are loaded: where the first run of loads ends that a look for disks follows.
 fn insertion(lines: &[&str]) -> usize {
     let loads = |line: &&str| matches!(word(line), "insmod" | "modprobe");
-    let first = lines.iter().position(|line| loads(&line));
+    let first = lines.iter().position(&loads);
     let looks = |line: &&str| {
         let is_root = word(line) != "mount" || line.contains("/sysroot");
         LOOKS.contains(&word(line)) && is_root
@@ -118,16 +118,16 @@ fn insertion(lines: &[&str]) -> usize {
     let start = first.unwrap_or(0);
     let rest = lines.get(start..).unwrap_or_default();
     let look = match first {
-        Some(_) => rest.iter().position(|line| looks(&line)),
+        Some(_) => rest.iter().position(&looks),
         // Without any driver the nodes made at the start are no look for disks.
         None => rest
             .iter()
-            .position(|line| looks(&line) && word(line) != "mkblkdevs"),
+            .position(|line| looks(line) && word(line) != "mkblkdevs"),
     };
     let end = look.map_or(lines.len(), |look| start + look);
     let run = lines.get(start..end).unwrap_or_default();
     run.iter()
-        .rposition(|line| loads(&line))
+        .rposition(loads)
         .map_or(end, |last| start + last + 1)
 }
 
