@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use types::{BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
+use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
 use crate::linux::caps;
 use crate::linux::devices::Devices;
@@ -31,6 +31,10 @@ pub(crate) struct Context<'a> {
     pub(crate) initramfs: Vec<initramfs::Plan>,
     /// Names for the NICs.
     pub(crate) network: network::Plan,
+    /// The bus that the disks will be on.
+    pub(crate) block_bus: BlockBus,
+    /// The kernel that has to be the default one, because it starts from that bus; empty without any kernel.
+    pub(crate) start_kernel: String,
     /// `vd` when the disks will be virtio-blk, else `sd`.
     pub(crate) disk_prefix: &'static str,
     /// Scripts for the guest's first boot.
@@ -67,6 +71,7 @@ pub(crate) fn convert(
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
+    default_kernel::settle(&mut context);
     for entry in STEPS {
         take(&mut context, entry, step)?;
     }
@@ -112,10 +117,6 @@ impl<'a> Context<'a> {
             .iter()
             .map(|kernel| (kernel.version.clone(), Modules::read(root, &kernel.version)))
             .collect();
-        let virtio = guest
-            .kernels
-            .first()
-            .is_some_and(|kernel| kernel.has_virtio_blk);
         Self {
             root,
             guest,
@@ -125,7 +126,10 @@ impl<'a> Context<'a> {
             modules,
             initramfs: Vec::new(),
             network: network::Plan::default(),
-            disk_prefix: if virtio { "vd" } else { "sd" },
+            // These three are decided while planning: [`caps::Choice`].
+            block_bus: BlockBus::Sata,
+            start_kernel: String::new(),
+            disk_prefix: "sd",
             firstboot: firstboot::Scripts::default(),
             default_kernel: None,
             boot_entries: Vec::new(),

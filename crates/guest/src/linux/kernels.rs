@@ -12,23 +12,37 @@ use crate::root::{Kind, join};
 
 /// What a root on virtio-blk needs.
 pub(crate) const REQUIRED: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// What a root on virtio-scsi needs.
+pub(crate) const REQUIRED_SCSI: [&str; 3] = ["virtio_pci", "virtio_scsi", "sd_mod"];
+/// Where modules of a kernel are; the second for a guest with both and not one a link to the other.
+const MODULE_DIRS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 
 /// Installed kernels, the default one first, then by falling version.
 pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
     let default = boot::default_kernel(root);
-    let mut kernels: Vec<KernelInfo> = root
-        .list("/lib/modules")
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|entry| entry.kind != Kind::File && entry.kind != Kind::Other)
-        .filter_map(|entry| kernel(root, &entry.name, default.as_deref()))
+    let mut names: Vec<String> = MODULE_DIRS
+        .iter()
+        .flat_map(|dir| root.list(dir).unwrap_or_default())
+        .filter(|entry| matches!(entry.kind, Kind::Dir | Kind::Symlink))
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    names.dedup();
+    let mut kernels: Vec<KernelInfo> = names
+        .iter()
+        .filter_map(|name| kernel(root, name, default.as_deref()))
         .collect();
     kernels.sort_by(|a, b| {
         b.is_default
             .cmp(&a.is_default)
             .then_with(|| compare_versions(&b.version, &a.version))
     });
+    // Where every kernel's file is called `linux`, the name does not tell: one is the default, the newest.
+    let mut defaults = kernels.iter_mut().filter(|kernel| kernel.is_default);
+    let found = defaults.next().is_some();
+    defaults.for_each(|kernel| kernel.is_default = false);
     if let Some(first) = kernels.first_mut()
+        && !found
         && default.is_none()
     {
         // No boot loader's menu was understood: distributions start the newest.
@@ -39,9 +53,10 @@ pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
 
 fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> {
     let vmlinuz = vmlinuz(root, kver);
-    let dir = format!("/lib/modules/{kver}");
-    let has_modules =
-        root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"));
+    let has_modules = MODULE_DIRS.iter().any(|dir| {
+        let dir = join(dir, kver);
+        root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"))
+    });
     if vmlinuz.is_none() || !has_modules {
         // What a removed kernel leaves behind.
         return None;
@@ -52,7 +67,8 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
         None => REQUIRED.iter().all(|name| modules.is_builtin(name)),
         Some(path) => match initrd::contents(root, path) {
             Ok(contents) => {
-                missing(root, &modules, &contents, kver).is_some_and(|missing| missing.is_empty())
+                has_all(&modules, &REQUIRED)
+                    && missing(root, &modules, &contents, kver, &REQUIRED).is_empty()
             }
             Err(error) => {
                 tracing::warn!("{}", error.chain());
@@ -68,7 +84,7 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
     Some(KernelInfo {
         version: kver.to_owned(),
         has_virtio_blk: REQUIRED.iter().all(|name| modules.has(name)),
-        has_virtio_scsi: modules.has("virtio_pci") && modules.has("virtio_scsi"),
+        has_virtio_scsi: has_all(&modules, &REQUIRED_SCSI),
         has_virtio_net: modules.has("virtio_net") && modules.has("virtio_pci"),
         initrd_has_virtio,
         is_default: default.is_some() && base(&vmlinuz).as_deref() == default,
@@ -77,32 +93,38 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
     })
 }
 
-/// Modules that the initramfs lacks for a root on virtio-blk; `None` when the kernel has none to give.
+/// True when the kernel has all of these, as modules or built in.
+pub(crate) fn has_all(modules: &Modules, names: &[&str]) -> bool {
+    names.iter().all(|name| modules.has(name))
+}
+
+/// Modules, with those that they need, which the initramfs lacks.
 pub(crate) fn missing(
     root: &Root,
     modules: &Modules,
     contents: &Contents,
     kver: &str,
-) -> Option<Vec<String>> {
-    if !REQUIRED.iter().all(|name| modules.has(name)) {
-        return None;
-    }
+    names: &[&str],
+) -> Vec<String> {
     let have = contents.modules_of(kver);
-    let needed = modules.closure(root, &REQUIRED);
-    Some(
-        needed
-            .into_iter()
-            .filter(|name| !have.contains(name))
-            .collect(),
-    )
+    let needed = modules.closure(root, names);
+    let lacks = |name: &String| !have.contains(name);
+    needed.into_iter().filter(lacks).collect()
 }
 
 /// The kernel image, wherever distributions have it.
-fn vmlinuz(root: &Root, kver: &str) -> Option<String> {
+pub(crate) fn vmlinuz(root: &Root, kver: &str) -> Option<String> {
     let names = ["vmlinuz", "kernel", "vmlinux", "Image", "bzImage"]
         .map(|name| format!("/boot/{name}-{kver}"));
     let mut candidates = names.to_vec();
-    candidates.push(format!("/lib/modules/{kver}/vmlinuz"));
+    for (dir, name) in MODULE_DIRS
+        .iter()
+        .flat_map(|dir| [(dir, "vmlinuz"), (dir, "Image")])
+    {
+        candidates.push(format!("{dir}/{kver}/{name}"));
+    }
+    // genkernel: kernel-x86_64-6.6.21-gentoo; an old one: kernel-genkernel-x86_64-4.19.97-gentoo.
+    candidates.extend(versioned(root, kver, &["kernel-", "vmlinuz-"]));
     if let Some(base) = pkgbase(root, kver) {
         candidates.insert(0, format!("/boot/vmlinuz-{base}"));
     }
@@ -120,15 +142,33 @@ fn initrd(root: &Root, kver: &str) -> Option<String> {
         format!("/boot/initrd-{kver}"),
         format!("/boot/initrd-{kver}.img"),
         format!("/boot/initramfs-{kver}"),
+        format!("/boot/booster-{kver}.img"),
     ];
     if let Some(base) = pkgbase(root, kver) {
         candidates.push(format!("/boot/initramfs-{base}.img"));
         candidates.push(format!("/boot/initramfs-{base}"));
+        candidates.push(format!("/boot/booster-{base}.img"));
     }
     if let Some(dir) = bls_dir(root, kver) {
         candidates.push(join(&dir, "initrd"));
+        let mut names = root.names(&dir);
+        names.retain(|name| name.starts_with("init"));
+        candidates.extend(names.iter().map(|name| join(&dir, name)));
     }
+    candidates.extend(versioned(root, kver, &["initramfs-", "initrd-"]));
     candidates.into_iter().find(|path| root.is_file(path))
+}
+
+/// Files in /boot that begin so and end in the version, perhaps with `.img`, whatever is between.
+fn versioned(root: &Root, kver: &str, prefixes: &[&str]) -> Vec<String> {
+    let fits = |name: &&String| {
+        let bare = name.strip_suffix(".img").unwrap_or(name);
+        let above = bare.strip_suffix(kver).filter(|rest| rest.ends_with('-'));
+        above.is_some_and(|rest| prefixes.iter().any(|prefix| rest.starts_with(prefix)))
+    };
+    let names = root.names("/boot");
+    let fitting = names.iter().filter(fits);
+    fitting.map(|name| format!("/boot/{name}")).collect()
 }
 
 /// Name without version: Arch writes it into the module directory, Alpine ends its version with it (`6.6.8-0-lts`).

@@ -10,6 +10,7 @@ pub(crate) mod hibernation;
 pub(crate) mod initrd;
 pub(crate) mod inspect;
 pub(crate) mod kargs;
+pub(crate) mod kernel_config;
 pub(crate) mod kernels;
 pub(crate) mod modules;
 pub(crate) mod mounts;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::root::{Kind, join};
+use crate::linux::kernel_config::KernelConfig;
+use crate::linux::kernels;
+use crate::root::{CONFIG_MAX, Kind, join};
 use crate::{Result, Root};
 
 /// modules.dep of a distribution kernel has about 5000 lines of up to some hundred bytes; its limit is a file's.
@@ -18,25 +20,46 @@ pub(crate) struct Modules {
     files: BTreeMap<String, String>,
     /// Name to names that it needs, all levels (as depmod writes them) or one level.
     deps: BTreeMap<String, Vec<String>>,
+    /// How the kernel was configured.
+    pub(crate) config: KernelConfig,
 }
 
 /// Configuration symbols of drivers whose presence is asked for, for kernels older than modules.builtin (2.6.33).
-const SYMBOLS: [(&str, &str); 8] = [
+const SYMBOLS: [(&str, &str); 20] = [
     ("CONFIG_VIRTIO", "virtio"),
     ("CONFIG_VIRTIO", "virtio_ring"),
+    ("CONFIG_VIRTIO_RING", "virtio_ring"),
     ("CONFIG_VIRTIO_PCI", "virtio_pci"),
+    ("CONFIG_VIRTIO_PCI_LIB", "virtio_pci_modern_dev"),
+    ("CONFIG_VIRTIO_PCI_LIB_LEGACY", "virtio_pci_legacy_dev"),
     ("CONFIG_VIRTIO_BLK", "virtio_blk"),
     ("CONFIG_VIRTIO_NET", "virtio_net"),
     ("CONFIG_SCSI_VIRTIO", "virtio_scsi"),
     ("CONFIG_VIRTIO_CONSOLE", "virtio_console"),
+    ("CONFIG_VIRTIO_BALLOON", "virtio_balloon"),
     ("CONFIG_HW_RANDOM_VIRTIO", "virtio_rng"),
+    ("CONFIG_SCSI", "scsi_mod"),
+    ("CONFIG_BLK_DEV_SD", "sd_mod"),
+    ("CONFIG_BLK_DEV_DM", "dm_mod"),
+    ("CONFIG_DM_CRYPT", "dm_crypt"),
+    ("CONFIG_EXT4_FS", "ext4"),
+    ("CONFIG_XFS_FS", "xfs"),
+    ("CONFIG_BTRFS_FS", "btrfs"),
+    ("CONFIG_E1000", "e1000"),
 ];
 
 impl Modules {
     /// Reads the lists of /lib/modules/KVER.
     pub(crate) fn read(root: &Root, kver: &str) -> Self {
+        let dirs = [
+            format!("/lib/modules/{kver}"),
+            format!("/usr/lib/modules/{kver}"),
+        ];
+        let [first, second] = &dirs;
+        let merged = root.is_dir(first) || !root.is_dir(second);
         let mut modules = Self {
-            dir: format!("/lib/modules/{kver}"),
+            dir: if merged { first } else { second }.clone(),
+            config: KernelConfig::read(root, kver),
             ..Self::default()
         };
         let text = |name: &str| root.text(&join(&modules.dir, name)).unwrap_or_default();
@@ -44,6 +67,13 @@ impl Modules {
             .lines()
             .filter_map(module_name)
             .collect();
+        modules.builtin.extend(builtin_modinfo(root, &modules.dir));
+        if modules.builtin.is_empty()
+            && modules.config.is_empty()
+            && let Some(vmlinuz) = kernels::vmlinuz(root, kver)
+        {
+            modules.config = KernelConfig::embedded(root, kver, &vmlinuz);
+        }
         let dep = text("modules.dep");
         for line in dep.lines() {
             let Some((path, needs)) = line.split_once(':') else {
@@ -63,10 +93,7 @@ impl Modules {
         if modules.files.is_empty() {
             modules.walk(root);
         }
-        let config = root
-            .text(&format!("/boot/config-{kver}"))
-            .unwrap_or_default();
-        for line in config.lines() {
+        for line in modules.config.lines() {
             let Some(symbol) = line.strip_suffix("=y") else {
                 continue;
             };
@@ -109,6 +136,18 @@ impl Modules {
     /// True when it is part of the kernel image.
     pub(crate) fn is_builtin(&self, name: &str) -> bool {
         self.builtin.contains(name)
+    }
+
+    /// True when it is a module of its own, so that it can be missing in an initramfs.
+    pub(crate) fn is_loadable(&self, name: &str) -> bool {
+        !self.is_builtin(name) && self.files.contains_key(name)
+    }
+
+    /// Names that it needs, what is needed first.
+    pub(crate) fn needs(&self, root: &Root, name: &str) -> Vec<String> {
+        let mut all = self.closure(root, &[name]);
+        all.pop();
+        all
     }
 
     /// Path in the guest of a module's file.
@@ -160,6 +199,27 @@ impl Modules {
             .map(|need| need.replace('-', "_"))
             .collect())
     }
+}
+
+/// Names in modules.builtin.modinfo: `name.key=value` strings, each ended by a zero byte (Linux 5.2 on).
+fn builtin_modinfo(root: &Root, dir: &str) -> Vec<String> {
+    let path = join(dir, "modules.builtin.modinfo");
+    if !root.is_file(&path) {
+        return Vec::new();
+    }
+    let content = root.read(&path, CONFIG_MAX).unwrap_or_default();
+    let mut names: Vec<String> = Vec::new();
+    for entry in content.split(|&byte| byte == 0) {
+        let name = entry.split(|&byte| byte == b'.').next().unwrap_or_default();
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if !name.is_empty() && name.len() < entry.len() && name.iter().all(plain) {
+            let name = String::from_utf8_lossy(name).replace('-', "_");
+            if names.last() != Some(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// Value of a key in the .modinfo section of a module: `key=value` strings, each ended by a zero byte

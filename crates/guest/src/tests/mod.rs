@@ -2,6 +2,7 @@
 
 mod boot;
 mod convert;
+mod generators;
 mod hostile;
 mod initramfs;
 mod inspect;

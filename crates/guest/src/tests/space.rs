@@ -114,6 +114,11 @@ fn a_full_boot_is_refused_before_anything_is_touched() {
         return;
     }
     let tree = tree();
+    // An older kernel, and none that reads anything packed.
+    tree.add_kernel("6.1.0-17-amd64", Packed::No);
+    for kver in [KVER, "6.1.0-17-amd64"] {
+        tree.put(&format!("/boot/config-{kver}"), b"CONFIG_X=y\n");
+    }
     let Some(_mounted) = small_boot(&tree, 512 << 10) else {
         return;
     };
@@ -124,5 +129,46 @@ fn a_full_boot_is_refused_before_anything_is_touched() {
         error.to_string().starts_with("/boot: expected ") && error.to_string().contains("KiB"),
         "{error}"
     );
+    let hint = "remove old kernels in the guest: 6.1.0-17-amd64";
+    assert!(error.to_string().ends_with(hint), "{error}");
     assert_eq!(tree.fingerprint(), before);
+}
+
+#[test]
+fn a_full_boot_takes_what_is_packed_harder() {
+    if !tools(&["depmod", "cpio"]) {
+        return;
+    }
+    let tree = tree();
+    let Some(_mounted) = small_boot(&tree, 512 << 10) else {
+        return;
+    };
+    let path = format!("/boot/initrd.img-{KVER}");
+    let before = fs::read(tree.at(&path)).unwrap();
+    let outcome = tree.convert(&options(&[]));
+    assert!(
+        outcome
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("packed harder")),
+        "{:?}",
+        outcome.warnings
+    );
+    let after = fs::read(tree.at(&path)).unwrap();
+    assert!(after.len() <= before.len() + (512 << 10), "{}", after.len());
+    // The microcode is still plain and at the front.
+    assert_eq!(after[..INITRD_LEN], before[..INITRD_LEN]);
+    let contents = initrd::contents(&tree.root(), &path).unwrap();
+    let packed: Vec<_> = contents
+        .segments
+        .iter()
+        .map(|segment| segment.compression)
+        .collect();
+    let zstd = initrd::Compression::Zstd;
+    assert_eq!(
+        packed,
+        [initrd::Compression::None, zstd, initrd::Compression::Gzip]
+    );
+    assert!(tree.inspect().kernels[0].initrd_has_virtio);
+    assert_eq!(tree.convert(&options(&[])).changes, []);
 }

@@ -81,6 +81,7 @@ const MODULES: [(&str, &[&str], &[&str], &str); 14] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packed {
     No,
+    Gz,
     Xz,
     Zst,
 }
@@ -181,7 +182,7 @@ impl Tree {
             let alias = format!("virtio:{name}");
             let content = ko::module(name, exports, needs, &[&alias]);
             let (suffix, content) = match packed {
-                Packed::No => ("", content),
+                Packed::No | Packed::Gz => ("", content),
                 Packed::Xz => (
                     ".xz",
                     pipe(Command::new("xz").args(["--check=crc32", "-c"]), &content),
@@ -207,6 +208,13 @@ impl Tree {
             .arg("-b")
             .arg(self.dir.path())
             .arg(kver));
+        if packed == Packed::Gz {
+            // Our depmod may be built without zlib, so that it makes the lists before.
+            let dir = self.at(&dir);
+            let script =
+                "find . -name '*.ko' -exec gzip -n {} + && sed -i 's/\\.ko/.ko.gz/g' modules.dep";
+            run(Command::new("sh").current_dir(dir).args(["-c", script]));
+        }
     }
 
     /// Makes an initramfs of initramfs-tools' shape that holds these modules; `pack` gets the cpio archive.

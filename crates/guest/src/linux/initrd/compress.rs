@@ -24,6 +24,40 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
+    /// Its name as people know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Lzma => "lzma",
+            Self::Bzip2 => "bzip2",
+            Self::Lzo => "lzo",
+        }
+    }
+
+    /// The kernel's option for reading it (usr/Kconfig).
+    pub(crate) fn symbol(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("CONFIG_RD_GZIP"),
+            Self::Xz => Some("CONFIG_RD_XZ"),
+            Self::Zstd => Some("CONFIG_RD_ZSTD"),
+            Self::Lz4 => Some("CONFIG_RD_LZ4"),
+            Self::Lzma => Some("CONFIG_RD_LZMA"),
+            Self::Bzip2 => Some("CONFIG_RD_BZIP2"),
+            Self::Lzo => Some("CONFIG_RD_LZO"),
+        }
+    }
+
+    /// True when nothing may follow an archive of this kind. An lz4 frame has no end mark, see [`lz4`]; the kernel's
+    /// lzma reader may stop some bytes before the end of the stream, and the next magic is then not where it looks.
+    pub(crate) fn must_be_last(self) -> bool {
+        matches!(self, Self::Lz4 | Self::Lzma)
+    }
+
     /// By the first bytes; `None` when they are of no kind that the kernel knows.
     pub(crate) fn detect(bytes: &[u8]) -> Option<Self> {
         if cpio::is_magic(bytes) {
@@ -65,8 +99,8 @@ pub(crate) fn unpack<R: BufRead>(
             read,
         ),
         Compression::Lz4 => drained(&mut lz4::Lz4Reader::new(inner), read),
-        Compression::Bzip2 => Err(unsupported("bzip2")),
-        Compression::Lzo => Err(unsupported("lzo")),
+        Compression::Bzip2 => drained(&mut bzip2::bufread::BzDecoder::new(inner), read),
+        Compression::Lzo => Err(unsupported(Compression::Lzo.name())),
     }
 }
 
@@ -89,11 +123,54 @@ fn unsupported(name: &str) -> io::Error {
     )
 }
 
-/// Packs as gzip, which every distribution's kernel reads.
-pub(crate) fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-    encoder.write_all(content)?;
-    encoder.finish()
+/// How an archive of ours is packed, and how hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// What takes little time.
+    Normal,
+    /// As small as it gets.
+    Smallest,
+}
+
+/// What follows is packed into `to` by `fill`. The kernel's xz reader knows no check but CRC32 (lib/xz/Kconfig and
+/// Documentation/staging/xz.rst), its zstd reader no window above 128 MiB (lib/decompress_unzstd.c).
+pub(crate) fn pack_to<W: Write>(
+    kind: Compression,
+    effort: Effort,
+    to: W,
+    fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<W> {
+    let smallest = effort == Effort::Smallest;
+    match kind {
+        Compression::Gzip => {
+            let level = flate2::Compression::new(if smallest { 9 } else { 6 });
+            let mut encoder = flate2::write::GzEncoder::new(to, level);
+            fill(&mut encoder)?;
+            encoder.finish()
+        }
+        Compression::Xz => {
+            let mut options = lzma_rust2::XzOptions::with_preset(if smallest { 6 } else { 1 });
+            options.set_check_sum_type(lzma_rust2::CheckType::Crc32);
+            let mut encoder = lzma_rust2::XzWriter::new(to, options)?;
+            fill(&mut encoder)?;
+            encoder.finish()
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(to, if smallest { 19 } else { 3 })?;
+            fill(&mut encoder)?;
+            encoder.finish()
+        }
+        _ => {
+            let mut to = to;
+            fill(&mut to)?;
+            Ok(to)
+        }
+    }
+}
+
+/// Packs a whole archive in memory.
+pub(crate) fn pack(kind: Compression, effort: Effort, content: &[u8]) -> io::Result<Vec<u8>> {
+    pack_to(kind, effort, Vec::new(), &mut |to| to.write_all(content))
 }
 
 /// Reads a module of the guest, unpacked.
@@ -135,6 +212,8 @@ pub(crate) fn initrd_error(path: &str, error: io::Error) -> Error {
         io::ErrorKind::Unsupported => {
             Error::new(ErrorKind::Unsupported, error.to_string()).at(path)
         }
+        // Not of the operating system: a reader complains of what it reads.
+        _ if error.raw_os_error().is_none() => Error::corrupt(error.to_string()).at(path),
         _ => Error::io("reading the initramfs", error).at(path),
     }
 }

@@ -177,6 +177,15 @@ impl Builder {
 
     /// Adds a regular file.
     pub(crate) fn file(&mut self, path: &str, content: &[u8]) {
+        self.file_mode(path, 0o644, content);
+    }
+
+    /// Adds a program or script.
+    pub(crate) fn program(&mut self, path: &str, content: &[u8]) {
+        self.file_mode(path, 0o755, content);
+    }
+
+    fn file_mode(&mut self, path: &str, mode: u32, content: &[u8]) {
         let mut above = String::new();
         let (dir, _) = path.rsplit_once('/').unwrap_or(("", path));
         for part in dir.split('/').filter(|part| !part.is_empty()) {
@@ -188,7 +197,7 @@ impl Builder {
                 self.entry(&above, S_IFDIR | 0o755, 2, &[]);
             }
         }
-        self.entry(path, S_IFREG | 0o644, 1, content);
+        self.entry(path, S_IFREG | mode, 1, content);
     }
 
     /// True when nothing was added.

@@ -5,6 +5,7 @@
 
 pub(crate) mod compress;
 pub(crate) mod cpio;
+pub(crate) mod find;
 pub(crate) mod lz4;
 pub(crate) mod scan;
 

@@ -16,6 +16,11 @@ use super::cpio::{self, Entry, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Visit};
 const UNPACKED_MAX: u64 = 8 << 30;
 /// Kept small files are at most this many bytes together.
 const KEPT_MAX: usize = 16 << 20;
+/// A longer /init is a program and no script.
+const INIT_MAX: u32 = 256 << 10;
+/// What the boot configuration at the end of an initramfs ends in (Documentation/admin-guide/bootconfig.rst). It must
+/// stay the last thing in the file.
+const BOOTCONFIG: &[u8; 12] = b"#BOOTCONFIG\n";
 
 /// What built an initramfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +29,12 @@ pub(crate) enum Generator {
     Dracut,
     Mkinitcpio,
     Mkinitfs,
+    /// mkinitrd of SLES 10 and 11.
+    SuseMkinitrd,
+    /// mkinitrd of Red Hat up to RHEL 5: a script for nash.
+    Nash,
+    Booster,
+    Genkernel,
     #[default]
     Unknown,
 }
@@ -46,6 +57,9 @@ pub(crate) struct Contents {
     pub(crate) top_links: BTreeMap<String, String>,
     /// Kernel version to names of its modules.
     pub(crate) modules: BTreeMap<String, BTreeSet<String>>,
+    /// Modules that lie all in one directory, without the kernel's version, and that directory: `lib` for nash,
+    /// `usr/lib/modules` for booster.
+    pub(crate) flat: BTreeSet<String>,
     /// `lib/modules` or `usr/lib/modules`, wherever its modules are.
     pub(crate) module_prefix: Option<String>,
     /// Content of small files of interest.
@@ -54,12 +68,36 @@ pub(crate) struct Contents {
     pub(crate) generator: Generator,
     /// udev in it applies .link files.
     pub(crate) renames_nics: bool,
+    /// udev in it loads drivers by the aliases of devices.
+    pub(crate) has_udev: bool,
+    /// systemd in it reads modules-load.d.
+    pub(crate) loads_lists: bool,
 }
 
 impl Contents {
     /// Names of the modules for this kernel.
     pub(crate) fn modules_of(&self, kver: &str) -> BTreeSet<String> {
-        self.modules.get(kver).cloned().unwrap_or_default()
+        let mut modules = self.modules.get(kver).cloned().unwrap_or_default();
+        modules.extend(self.flat.iter().cloned());
+        modules
+    }
+
+    /// Directory of all modules, where the generator puts them flat.
+    pub(crate) fn flat_dir(&self) -> Option<&'static str> {
+        match self.generator {
+            // Fedora 9 to 11 have a nash that runs modprobe, and modules where everybody has them.
+            Generator::Nash if self.modules.is_empty() => Some("lib"),
+            Generator::Booster => Some("usr/lib/modules"),
+            _ => None,
+        }
+    }
+
+    /// What its parts are packed by, without the microcode at its front.
+    pub(crate) fn main_compression(&self) -> Compression {
+        let mut packed = self.segments.iter().map(|segment| segment.compression);
+        packed
+            .find(|kind| *kind != Compression::None)
+            .unwrap_or(Compression::None)
     }
 
     /// Where files of `lib/…` really are in it: an appended archive must not put a directory in place of a link.
@@ -95,7 +133,8 @@ impl Contents {
             S_IFREG => {
                 self.note_file(name);
                 let size: usize = self.kept.values().map(Vec::len).sum();
-                if is_of_interest(name) && size < KEPT_MAX {
+                let is_script = name != "init" || entry.len < INIT_MAX;
+                if is_of_interest(name) && is_script && size < KEPT_MAX {
                     self.kept.insert(name.to_owned(), read_small(data)?);
                 }
             }
@@ -113,11 +152,24 @@ impl Contents {
                 self.generator = Generator::Mkinitfs;
             }
             "buildconfig" | "init_functions" => self.generator = Generator::Mkinitcpio,
+            "run_all.sh" | "config/start.sh" => self.generator = Generator::SuseMkinitrd,
+            "etc/booster.init.yaml" => self.generator = Generator::Booster,
+            "etc/initrd.scripts" => self.generator = Generator::Genkernel,
+            // dracut 004 of RHEL 6.
+            "lib/dracut-lib.sh" => self.generator = Generator::Dracut,
             _ if name.ends_with("/udev/rules.d/80-net-setup-link.rules") => {
                 self.renames_nics = true
             }
             _ if name.starts_with("usr/lib/dracut/") => self.generator = Generator::Dracut,
             _ => {}
+        }
+        let program = name.rsplit('/').next().unwrap_or_default();
+        self.has_udev |= matches!(program, "udevd" | "systemd-udevd");
+        self.loads_lists |= program == "systemd-modules-load";
+        if let Some((dir, file)) = name.rsplit_once('/')
+            && matches!(dir, "lib" | "usr/lib/modules")
+        {
+            self.flat.extend(module_name(file));
         }
         for prefix in ["lib/modules", "usr/lib/modules"] {
             let below = name
@@ -145,8 +197,19 @@ fn is_of_interest(name: &str) -> bool {
             | "cryptroot/crypttab"
             | "etc/crypttab"
             | "etc/fstab"
+            | "etc/modules"
+            | "etc/modules-load.d/v2v-virtio.conf"
+            | "etc/modules/scsi"
+            | "etc/modules/virtio"
+            | "etc/booster.init.yaml"
+            | "usr/lib/modules/booster.alias"
+            | "config"
+            | "config/start.sh"
+            | "run_all.sh"
+            | "init"
             | "etc/lvm/lvmlocal.conf"
     ) || name == "etc/lvm/devices/system.devices"
+        || name.ends_with("/modules.dep")
         || name.starts_with("conf/conf.d/")
         || name.starts_with("etc/cmdline.d/")
         || (name.starts_with("etc/systemd/network/") && name.ends_with(".link"))
@@ -157,7 +220,19 @@ pub(crate) fn contents(root: &Root, path: &str) -> Result<Contents> {
     let mut contents = Contents::default();
     let segments = for_each(root, path, &mut |entry, data| contents.note(entry, data))?;
     contents.segments = segments;
+    let script = contents.kept.get("init");
+    if script.is_some_and(|script| first_line(script).ends_with(b"/nash")) {
+        contents.generator = Generator::Nash;
+    }
+    if contents.flat_dir().is_none() {
+        contents.flat.clear();
+    }
     Ok(contents)
+}
+
+fn first_line(script: &[u8]) -> &[u8] {
+    let line = script.split(|&byte| byte == b'\n').next();
+    line.unwrap_or_default().trim_ascii_end()
 }
 
 /// Gives every entry of every part to `visit`; returns the parts.
@@ -174,7 +249,17 @@ pub(crate) fn for_each(root: &Root, path: &str, visit: &mut Visit<'_>) -> Result
         )
         .at(path));
     }
+    if ends_in_bootconfig(&file, len) {
+        let message = "ends in a boot configuration, behind which nothing may be put";
+        return Err(Error::new(ErrorKind::Unsupported, message).at(path));
+    }
     walk(file, visit).map_err(|error| initrd_error(path, error))
+}
+
+fn ends_in_bootconfig(file: &File, len: u64) -> bool {
+    let mut end = [0u8; BOOTCONFIG.len()];
+    let at = len.saturating_sub(BOOTCONFIG.len() as u64);
+    file.read_exact_at(&mut end, at).is_ok() && end == *BOOTCONFIG
 }
 
 fn walk(file: File, visit: &mut Visit<'_>) -> io::Result<Vec<Segment>> {

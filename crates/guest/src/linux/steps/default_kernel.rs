@@ -9,6 +9,7 @@ use types::{BlockBus, ConvertOptions, GuestInfo, KernelInfo};
 use crate::Result;
 use crate::Root;
 use crate::linux::boot::place::Places;
+use crate::linux::caps;
 use crate::linux::boot::{self, Loader, MenuEntry, extlinux, grub_legacy, grub2, systemd_boot};
 use crate::linux::convert::Context;
 use crate::linux::kernels::compare_versions;
@@ -45,21 +46,24 @@ fn is_emulated(options: &ConvertOptions) -> bool {
     matches!(options.block_driver, Some(BlockBus::Sata | BlockBus::Ide))
 }
 
-/// The same by what is known once every initramfs is planned: the default one's may be of a kind that is not read.
-fn by_initramfs(context: &Context<'_>) -> Option<Choice> {
-    let ready = |kernel: &KernelInfo| {
-        let mut plans = context.initramfs.iter();
-        plans.any(|plan| plan.kver == kernel.version && plan.ready)
-    };
+/// Once every initramfs is planned: where another kernel than the default one is to start the guest, it becomes the
+/// default, or, if no entry of the same menu starts it, the disks stay on a bus that the default one drives.
+pub(crate) fn settle(context: &mut Context<'_>) {
     let guest = context.guest;
-    let default = guest.kernels.iter().find(|kernel| kernel.is_default)?;
-    if ready(default) || is_emulated(context.options) {
-        return None;
+    let Some(default) = guest.kernels.first() else {
+        return;
+    };
+    if context.start_kernel == default.version || is_emulated(context.options) {
+        return;
     }
     let because = "cannot start from virtio disks".to_owned();
-    best(context.root, guest, default, because, |kernel| {
-        ready(kernel) && hindrance(context.root, kernel).is_none()
-    })
+    let wanted = context.start_kernel.clone();
+    match best(context.root, guest, default, because, |kernel| {
+        kernel.version == wanted
+    }) {
+        Some(choice) => context.default_kernel = Some(choice),
+        None => caps::stay(context, &default.version),
+    }
 }
 
 /// The newest kernel that is able and in the same menu, no debug one if possible.
@@ -116,8 +120,7 @@ pub(crate) fn with_choice(mut guest: GuestInfo, choice: Option<&Choice>) -> Gues
 }
 
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
-    let planned = context.default_kernel.clone();
-    let Some(choice) = planned.or_else(|| by_initramfs(context)) else {
+    let Some(choice) = context.default_kernel.clone() else {
         let default = context
             .guest
             .kernels

@@ -17,6 +17,7 @@ pub(crate) mod kdump;
 pub(crate) mod keep_drivers;
 pub(crate) mod kernel_args;
 pub(crate) mod leftovers;
+pub(crate) mod module_aliases;
 pub(crate) mod network;
 pub(crate) mod selinux;
 pub(crate) mod storage_config;
@@ -50,6 +51,12 @@ pub(crate) const STEPS: &[Step] = &[
         essential: false,
         applies: keep_drivers::applies,
         apply: keep_drivers::apply,
+    },
+    Step {
+        name: "module-aliases",
+        essential: false,
+        applies: always,
+        apply: module_aliases::apply,
     },
     Step {
         name: "default-kernel",

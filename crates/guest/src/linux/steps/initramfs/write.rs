@@ -1,125 +1,44 @@
 //! Writes the planned initramfs files: with the original kept beside it, or in place where there is no room for two.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 
 use sha1::{Digest, Sha1};
 
 use crate::linux::convert::Context;
-use crate::linux::initrd::compress::{initrd_error, unpack};
-use crate::linux::initrd::{Compression, Segment};
+use crate::linux::initrd::compress::{Effort, initrd_error, pack_to, unpack};
 use crate::recorder::hex;
-use crate::root::split;
-use crate::{Error, ErrorKind, Result};
+use crate::root::INITRD_MAX;
+use crate::{Error, Result};
 
-use super::Plan;
+use super::{Plan, Way};
 
 /// An appended archive starts at a multiple of this.
-const ALIGN: u64 = 4;
-/// Left free on the file system.
-const SLACK: u64 = 1 << 20;
+pub(super) const ALIGN: u64 = 4;
 /// Ending of the name under which the original is kept, as virt-v2v has it.
 const KEPT: &str = ".pre-v2v";
 
-/// Decides for each file system whether originals can be kept, and refuses where not even the new files fit.
-pub(super) fn decide_space(context: &mut Context<'_>) -> Result<()> {
-    let mut by_fs: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    for (index, plan) in context
-        .initramfs
-        .iter()
-        .enumerate()
-        .filter(|(_, plan)| plan.has_work())
-    {
-        by_fs
-            .entry(context.root.meta(&plan.initrd)?.dev)
-            .or_default()
-            .push(index);
-    }
-    for indexes in by_fs.into_values() {
-        let plans = || {
-            indexes
-                .iter()
-                .filter_map(|index| context.initramfs.get(*index))
-        };
-        let Some(first) = plans().next() else {
-            continue;
-        };
-        let dir = split(&first.initrd)?.0.to_owned();
-        let free = context
-            .root
-            .free_bytes(if dir.is_empty() { "/" } else { &dir })?;
-        let kept: u64 = plans()
-            .filter(|plan| !has_backup(context, plan))
-            .map(new_len)
-            .sum();
-        let again: u64 = plans()
-            .filter(|plan| has_backup(context, plan))
-            .map(new_len)
-            .sum();
-        let lean: u64 = plans().map(|plan| plan.archive.len() as u64 + ALIGN).sum();
-        let repacked = plans()
-            .filter(|plan| !plan.repack.is_empty())
-            .map(new_len)
-            .max()
-            .unwrap_or(0);
-        if free >= kept + again + SLACK {
-            for index in indexes {
-                if let Some(plan) = context.initramfs.get_mut(index) {
-                    plan.keep = true;
-                }
-            }
-        } else if free < lean + repacked + SLACK {
-            let message = format!(
-                "expected {} KiB free for the drivers of {} kernels ({} KiB to keep the originals too), found {} KiB; \
-                 remove old kernels in the guest",
-                (lean + repacked + SLACK) >> 10,
-                indexes.len(),
-                (kept + again + SLACK) >> 10,
-                free >> 10
-            );
-            return Err(Error::new(ErrorKind::NoSpace, message).at(dir));
-        } else {
-            context.recorder.warn(format!(
-                "{dir} has too little room to keep the original initramfs files"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn has_backup(context: &Context<'_>, plan: &Plan) -> bool {
+/// True when the original was kept before.
+pub(super) fn has_backup(context: &Context<'_>, plan: &Plan) -> bool {
     context
         .root
         .link_meta(&format!("{}{KEPT}", plan.initrd))
         .is_ok()
 }
 
-/// Bound of the new file's length; gzip of what LZ4 packed is smaller than that.
-fn new_len(plan: &Plan) -> u64 {
-    plan.len
-        + ALIGN
-        + plan.archive.len() as u64
-        + if plan.repack.is_empty() {
-            0
-        } else {
-            plan.len / 10
-        }
-}
-
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     let plans = std::mem::take(&mut context.initramfs);
     for plan in plans.iter().filter(|plan| plan.has_work()) {
         let before = context.recorder.hash(&plan.initrd)?;
-        if plan.keep {
-            write_beside(context, plan)?;
-        } else if plan.repack.is_empty() {
-            append_in_place(context, plan)?;
-        } else {
-            let source = context.root.open_file(&plan.initrd)?;
-            context
-                .root
-                .replace(&plan.initrd, 0o600, |file| fill(file, source, plan))?;
+        match &plan.way {
+            Way::Keep => write_beside(context, plan)?,
+            Way::Replace => {
+                let source = context.root.open_file(&plan.initrd)?;
+                let fill = |file: &mut File| fill(file, source, plan);
+                context.root.replace(&plan.initrd, 0o600, fill)?;
+            }
+            Way::Append => append_in_place(context, plan)?,
+            Way::Shrink(new) => write_over(context, plan, new)?,
         }
         let after = context.recorder.hash(&plan.initrd)?;
         context
@@ -153,45 +72,66 @@ fn write_beside(context: &mut Context<'_>, plan: &Plan) -> Result<()> {
 
 fn append_in_place(context: &Context<'_>, plan: &Plan) -> Result<()> {
     let mut file = context.root.open_append(&plan.initrd)?;
+    let failed = |error| Error::io("appending to the initramfs", error).at(&plan.initrd);
+    if file.metadata().map_err(failed)?.len() != plan.len {
+        // Another name of the same file: a hard link was appended to already.
+        return Ok(());
+    }
     let done = pad(&mut file, plan.len)
         .and_then(|()| file.write_all(&plan.archive))
         .and_then(|()| file.sync_all());
     done.map_err(|error| {
         // Back to what it was; if that fails too, the first error is still the one to tell.
         let _ = file.set_len(plan.len);
-        Error::io("appending to the initramfs", error).at(&plan.initrd)
+        failed(error)
+    })
+}
+
+/// Over the old content, where there is no room for both; the old content is put back when that fails.
+fn write_over(context: &Context<'_>, plan: &Plan, new: &[u8]) -> Result<()> {
+    let old = context.root.read(&plan.initrd, INITRD_MAX)?;
+    let write = |content: &[u8]| {
+        let file = context.root.open_append(&plan.initrd)?;
+        file.set_len(0)
+            .and_then(|()| (&file).write_all(content))
+            .and_then(|()| file.sync_all())
+            .map_err(|error| Error::io("writing the initramfs", error).at(&plan.initrd))
+    };
+    write(new).inspect_err(|_| {
+        if let Err(error) = write(&old) {
+            tracing::error!("putting the initramfs back: {}", error.chain());
+        }
     })
 }
 
 fn fill(to: &mut File, mut source: File, plan: &Plan) -> io::Result<()> {
-    let len = if plan.repack.is_empty() {
-        io::copy(&mut source, to)?
-    } else {
+    let len = if plan.repacks() {
         repack(to, source, plan)?
+    } else {
+        io::copy(&mut source, to)?
     };
     pad(to, len)?;
     to.write_all(&plan.archive)
 }
 
-/// Copies the parts as they are, but LZ4 ones as gzip.
+/// Copies the parts as they are, but those that nothing may follow packed anew.
 fn repack(to: &mut File, source: File, plan: &Plan) -> io::Result<u64> {
     let mut reader = BufReader::new(source);
-    for (index, segment) in plan.repack.iter().enumerate() {
+    for (index, segment) in plan.segments.iter().enumerate() {
         let at = to.stream_position()?;
         pad(to, at)?;
         reader.seek(SeekFrom::Start(segment.offset))?;
-        if segment.compression == Compression::Lz4 {
-            // Level 1: smaller than LZ4 already, and fast.
-            let mut encoder = flate2::write::GzEncoder::new(&mut *to, flate2::Compression::new(1));
-            unpack(segment.compression, &mut reader, &mut |data| {
-                io::copy(data, &mut encoder).map(|_| ())
+        if segment.compression.must_be_last() {
+            pack_to(plan.packing, Effort::Normal, &mut *to, &mut |packed| {
+                unpack(segment.compression, &mut reader, &mut |data| {
+                    io::copy(data, packed).map(|_| ())
+                })
             })?;
-            encoder.finish()?;
         } else {
             let end = plan
-                .repack
+                .segments
                 .get(index + 1)
-                .map_or(plan.len, |next: &Segment| next.offset);
+                .map_or(plan.len, |next| next.offset);
             io::copy(&mut reader.by_ref().take(end - segment.offset), to)?;
         }
     }
