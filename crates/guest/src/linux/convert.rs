@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use types::{BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
 use crate::linux::caps;
+use crate::linux::customise::{self, GuestCode};
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
 use crate::linux::steps::{STEPS, Step, firstboot, initramfs, network};
-use crate::{Error, ErrorKind, Recorder, Result, Root};
+use crate::payload::Payload;
+use crate::{Error, ErrorKind, Lent, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
 const ROOT_FREE_MIN: u64 = 4 << 20;
@@ -37,6 +39,10 @@ pub(crate) struct Context<'a> {
     pub(crate) firstboot: firstboot::Scripts,
     /// For the firmware's boot menu.
     pub(crate) boot_entries: Vec<BootEntry>,
+    /// Files of the host; [`Recorder::install`] copies one into the guest.
+    pub(crate) payload: &'a Payload,
+    /// Runs the guest's programs, where that is possible.
+    pub(crate) guest_code: Option<&'a dyn GuestCode>,
 }
 
 /// See [`crate::convert`].
@@ -45,6 +51,7 @@ pub(crate) fn convert(
     guest: &GuestInfo,
     storage: &StorageMap,
     options: &ConvertOptions,
+    lent: &Lent<'_>,
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
     hibernation::refuse_hibernated(storage)?;
@@ -58,10 +65,11 @@ pub(crate) fn convert(
         );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
-    let mut context = Context::new(root, guest, storage, options);
+    let mut context = Context::new(root, guest, storage, options, lent);
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
+    customise::plan(&context)?;
     for entry in STEPS {
         take(&mut context, entry, step)?;
     }
@@ -101,6 +109,7 @@ impl<'a> Context<'a> {
         guest: &'a GuestInfo,
         storage: &'a StorageMap,
         options: &'a ConvertOptions,
+        lent: &'a Lent<'a>,
     ) -> Self {
         let modules: BTreeMap<_, _> = guest
             .kernels
@@ -123,6 +132,8 @@ impl<'a> Context<'a> {
             disk_prefix: if virtio { "vd" } else { "sd" },
             firstboot: firstboot::Scripts::default(),
             boot_entries: Vec::new(),
+            payload: &lent.payload,
+            guest_code: lent.guest_code,
         }
     }
 

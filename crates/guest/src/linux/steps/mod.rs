@@ -16,6 +16,7 @@ pub(crate) mod uefi;
 
 use crate::Result;
 use crate::linux::convert::Context;
+use crate::linux::customise;
 
 /// One named step.
 pub(crate) struct Step {
@@ -84,6 +85,12 @@ pub(crate) const STEPS: &[Step] = &[
         essential: false,
         applies: always,
         apply: caches::apply,
+    },
+    Step {
+        name: "customise",
+        essential: true,
+        applies: customise::applies,
+        apply: customise::apply,
     },
     Step {
         name: "first-boot",
