@@ -171,6 +171,7 @@ fn log_to_stderr(cli: &Cli) {
 /// `--machine-readable` alone: one capability a line, as virt-v2v prints them.
 const CAPABILITIES: &str = "v2v\n\
     colours-option\n\
+    customize-ops\n\
     io\n\
     mac-option\n\
     mac-ip-option\n\

@@ -228,7 +228,7 @@ impl CustomiseArgs {
                 "upload" | "copy-in" | "firstboot" | "run" | "commands-from-file" => {
                     "it reads a file of the server"
                 }
-                "ssh-inject" if !given.value.contains(":string:") => {
+                "ssh-inject" if !secrets::is_key_itself(&given.value) => {
                     "it reads a file of the server"
                 }
                 _ => return None,

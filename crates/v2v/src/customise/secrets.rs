@@ -129,6 +129,13 @@ fn check_user(option: &str, user: &str) -> Result<()> {
     Ok(())
 }
 
+/// True when `--ssh-inject` has the key in its value, and reads no file.
+pub(super) fn is_key_itself(value: &str) -> bool {
+    value
+        .split_once(':')
+        .is_some_and(|(_, selector)| selector.starts_with("string:"))
+}
+
 /// The account and the keys of `--ssh-inject`.
 pub(super) fn ssh_keys(value: &str) -> Result<(String, Vec<String>)> {
     let (user, selector) = match value.split_once(':') {

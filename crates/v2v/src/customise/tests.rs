@@ -353,6 +353,7 @@ fn what_a_job_of_the_server_may_not_have_is_named() {
         ("--password=kim:password:x", false),
         ("--ssh-inject=kim", false),
         ("--ssh-inject=kim:file:/etc/shadow", false),
+        ("--ssh-inject=kim:file:/x:string:y", false),
         ("--ssh-inject=kim:string:ssh-rsa AAAA", true),
         ("--upload=/etc/shadow:/x", false),
         ("--copy-in=/etc:/x", false),
