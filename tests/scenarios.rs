@@ -3,6 +3,7 @@
 mod bare_disk_becomes_raw;
 mod blank_and_foreign_disks_are_refused;
 mod command_lines_of_virt_v2v;
+mod customised_guest;
 mod hostile_ovas_are_refused;
 mod interrupted_runs_leave_nothing;
 mod libvirt_guest_is_defined_and_runs;

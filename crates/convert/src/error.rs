@@ -57,6 +57,15 @@ pub enum Error {
     /// `--network`, `--bridge` or `--mac` cannot be followed.
     #[error("{0}")]
     Network(String),
+    /// A file of this host cannot be taken along into the guest.
+    #[error("copying {path} for the guest")]
+    Payload {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The report file cannot be written.
     #[error("writing the report {path}")]
     Report {

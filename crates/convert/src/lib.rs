@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod job;
 mod networks;
+mod payload;
 mod stages;
 
 pub use error::{Error, Result};

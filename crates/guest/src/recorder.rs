@@ -10,6 +10,8 @@ use types::{Change, StepOutcome, StepReport};
 use crate::root::{CONFIG_MAX, INITRD_MAX, Kind, Root};
 use crate::{ErrorKind, Result};
 
+mod files;
+
 /// The only way in which steps change the guest.
 #[derive(Debug)]
 pub struct Recorder<'r> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::customise::CustomiseArgs;
+
 /// Options of a conversion.
 #[derive(Debug, Parser)]
 #[command(
@@ -136,6 +138,9 @@ pub(crate) struct Cli {
     /// Disks copied at the same time
     #[arg(long, value_name = "N", help_heading = "Conversion")]
     pub(crate) parallel: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) customise: CustomiseArgs,
 
     /// Print what was understood of the source, and stop
     #[arg(long, help_heading = "Talk")]

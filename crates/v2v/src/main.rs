@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod customise;
 mod image_cmd;
 mod input;
 mod iso_cmd;
@@ -21,7 +22,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, FromArgMatches};
 use types::CancelToken;
 
@@ -72,11 +73,12 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
         }
         Err(help) => help.exit(),
     };
-    let cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
     log_to_stderr(&cli);
     if cli.machine_readable.is_some() && cli.sources.is_empty() && cli.input_mode.is_none() {
         return Ok(io::stdout().write_all(CAPABILITIES.as_bytes())?);
     }
+    let generated = cli.customise.expand()?;
     let job = options::job(&cli)?;
     if cli.print_source {
         return print_source(&job, cli.json);
@@ -87,13 +89,23 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
         .map(printer::json_stream)
         .transpose()
         .context("--machine-readable")?;
+    if !generated.is_empty()
+        && matches!(
+            cli.machine_readable.as_deref(),
+            Some("stream:stdout" | "fd:1")
+        )
+    {
+        bail!(
+            "a random password is printed on stdout, which --machine-readable uses: give it stream:stderr or file:NAME"
+        );
+    }
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
     let printer = Printer::new(cli.quiet, cli.verbose, json);
     match convert::run(&job, &printer, &cancel) {
         Ok(outcome) => {
             printer.end(Ok(&outcome));
-            Ok(())
+            tell(&generated)
         }
         Err(error) => {
             let hint = error.hint().map(str::to_owned);
@@ -105,6 +117,15 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
             Err(anyhow::Error::msg(line))
         }
     }
+}
+
+/// The only place where random passwords are told.
+fn tell(generated: &[customise::Generated]) -> Result<()> {
+    let mut stdout = io::stdout();
+    for customise::Generated { user, password } in generated {
+        writeln!(stdout, "random password of {user}: {password}")?;
+    }
+    Ok(stdout.flush()?)
 }
 
 fn print_source(job: &convert::Job, json: bool) -> Result<()> {
@@ -150,6 +171,7 @@ fn log_to_stderr(cli: &Cli) {
 /// `--machine-readable` alone: one capability a line, as virt-v2v prints them.
 const CAPABILITIES: &str = "v2v\n\
     colours-option\n\
+    customize-ops\n\
     io\n\
     mac-option\n\
     mac-ip-option\n\

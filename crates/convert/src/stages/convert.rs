@@ -24,7 +24,7 @@ pub(crate) fn run(
         firmware: machine.firmware,
         block_driver: job.block_driver,
         customise: job.customise.clone(),
-        qemu_ga: None,
+        qemu_ga: crate::payload::qemu_ga_member(job),
         allow_guest_code: job.allow_guest_code,
     };
     let outcome = running.ask(|appliance| {

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
 
 use crate::linux::caps;
+use crate::linux::customise::{self, GuestCode};
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
 use crate::linux::steps::{STEPS, Step, default_kernel, firstboot, initramfs, network};
-use crate::{Error, ErrorKind, Recorder, Result, Root};
+use crate::payload::Payload;
+use crate::{Error, ErrorKind, Lent, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
 const ROOT_FREE_MIN: u64 = 4 << 20;
@@ -43,6 +45,10 @@ pub(crate) struct Context<'a> {
     pub(crate) default_kernel: Option<default_kernel::Choice>,
     /// For the firmware's boot menu.
     pub(crate) boot_entries: Vec<BootEntry>,
+    /// Files of the host; [`Recorder::install`] copies one into the guest.
+    pub(crate) payload: &'a Payload,
+    /// Runs the guest's programs, where that is possible.
+    pub(crate) guest_code: Option<&'a dyn GuestCode>,
 }
 
 /// See [`crate::convert`].
@@ -51,6 +57,7 @@ pub(crate) fn convert(
     guest: &GuestInfo,
     storage: &StorageMap,
     options: &ConvertOptions,
+    lent: &Lent<'_>,
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
     hibernation::refuse_hibernated(storage)?;
@@ -66,12 +73,13 @@ pub(crate) fn convert(
     }
     let choice = default_kernel::choose(root, guest, options);
     let guest = &default_kernel::with_choice(guest.clone(), choice.as_ref());
-    let mut context = Context::new(root, guest, storage, options);
+    let mut context = Context::new(root, guest, storage, options, lent);
     context.default_kernel = choice;
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
     default_kernel::settle(&mut context);
+    customise::plan(&context)?;
     for entry in STEPS {
         take(&mut context, entry, step)?;
     }
@@ -111,6 +119,7 @@ impl<'a> Context<'a> {
         guest: &'a GuestInfo,
         storage: &'a StorageMap,
         options: &'a ConvertOptions,
+        lent: &'a Lent<'a>,
     ) -> Self {
         let modules: BTreeMap<_, _> = guest
             .kernels
@@ -133,6 +142,8 @@ impl<'a> Context<'a> {
             firstboot: firstboot::Scripts::default(),
             default_kernel: None,
             boot_entries: Vec::new(),
+            payload: &lent.payload,
+            guest_code: lent.guest_code,
         }
     }
 

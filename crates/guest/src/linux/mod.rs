@@ -3,6 +3,7 @@
 pub(crate) mod boot;
 pub(crate) mod caps;
 pub(crate) mod convert;
+pub(crate) mod customise;
 pub(crate) mod devices;
 pub(crate) mod escapes;
 pub(crate) mod fstab;

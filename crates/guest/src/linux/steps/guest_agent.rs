@@ -274,7 +274,8 @@ mod tests {
         guest.init = init.into();
         let mut options = options(&[mac(1)]);
         options.qemu_ga = qemu_ga.then(|| "qemu-guest-agent.rpm".into());
-        let mut context = Context::new(&root, &guest, &tree.storage, &options);
+        let lent = crate::Lent::default();
+        let mut context = Context::new(&root, &guest, &tree.storage, &options, &lent);
         context.recorder.begin("guest-agent");
         apply(&mut context).unwrap();
         let scripts = std::mem::take(&mut context.firstboot);
