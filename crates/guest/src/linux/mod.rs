@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod caps;
+pub(crate) mod concerns;
 pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod escapes;

@@ -6,4 +6,4 @@ mod initramfs;
 mod inspect;
 mod ko;
 mod space;
-mod tree;
+pub(crate) mod tree;
