@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt;
 
 use types::{Arch, GuestInfo, Mountpoint, NetworkConfig, OsType, StorageMap};
 
-use crate::linux::os_release::{OsRelease, osinfo_id, unquote};
+use crate::linux::os_release::{OsRelease, unquote};
+use crate::linux::osinfo::osinfo_id;
 use crate::linux::packages::Packages;
 use crate::linux::{boot, concerns, kernels};
 use crate::root::join;
@@ -35,6 +36,13 @@ pub(crate) fn is_root(root: &Root) -> bool {
         "/etc/debian_version",
         "/etc/redhat-release",
         "/etc/lsb-release",
+        "/usr/lib/os-release",
+        "/etc/SuSE-release",
+        "/etc/alpine-release",
+        "/etc/gentoo-release",
+        "/etc/slackware-version",
+        "/etc/arch-release",
+        "/etc/NIXOS",
     ];
     root.is_dir("/etc")
         && programs

@@ -15,5 +15,6 @@ pub(crate) mod kernels;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod os_release;
+pub(crate) mod osinfo;
 pub(crate) mod packages;
 pub(crate) mod steps;
