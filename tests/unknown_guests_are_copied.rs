@@ -21,6 +21,8 @@ fn freebsd(dir: &Path) -> Result<PathBuf> {
     file.set_len(48 << 20)?;
     let status = Command::new("sgdisk")
         .args([
+            "-a",
+            "1",
             "-n",
             "1:40:+512K",
             "-t",
@@ -95,7 +97,8 @@ fn its_disk_is_copied_bit_for_bit() -> Result<()> {
     ] {
         let out = tempfile::tempdir()?;
         let report = out.path().join("report.json");
-        let with_report = [options, &["--report", &arg(&report)]].concat();
+        let name = arg(&report);
+        let with_report = [options, &["--report", &name]].concat();
         ok(convert(&disk, out.path(), &with_report))?;
         ensure!(
             listing(out.path())? == ["bsd-sda", "bsd.xml", "report.json"],
