@@ -32,11 +32,11 @@ fn kind(look: &Look<'_>) -> Option<Image> {
             .any(|label| label == name)
     };
     let active = |text: String| {
-        let values = text
+        let mut values = text
             .lines()
             .filter_map(|line| line.trim().strip_prefix("overlayroot=").map(str::to_owned));
         values
-            .last()
+            .next_back()
             .is_some_and(|value| !value.trim_matches('"').is_empty() && !value.contains("disabled"))
     };
     if look.has_karg("ostree") || root.is_dir("/ostree/repo") || root.is_dir("/sysroot/ostree/repo")
