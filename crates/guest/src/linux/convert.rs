@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
+use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, Space, StorageMap};
 
 use crate::linux::caps;
 use crate::linux::customise::{self, GuestCode};
@@ -71,6 +71,7 @@ pub(crate) fn convert(
         );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
+    let before = free_bytes(root, guest);
     let choice = default_kernel::choose(root, guest, options);
     let guest = &default_kernel::with_choice(guest.clone(), choice.as_ref());
     let mut context = Context::new(root, guest, storage, options, lent);
@@ -92,7 +93,28 @@ pub(crate) fn convert(
         warnings,
         steps,
         boot_entries,
+        space: taken(root, before),
     })
+}
+
+/// Free bytes of each file system of the guest.
+fn free_bytes(root: &Root, guest: &GuestInfo) -> Vec<(String, u64)> {
+    let mounts = guest.mountpoints.iter();
+    mounts
+        .filter_map(|mount| Some((mount.path.clone(), root.free_bytes(&mount.path).ok()?)))
+        .collect()
+}
+
+/// What became of them; those that nothing was taken from are left out, but for the two that fill up.
+fn taken(root: &Root, before: Vec<(String, u64)>) -> Vec<Space> {
+    let spaces = before.into_iter().map(|(path, found)| Space {
+        needed: found.saturating_sub(root.free_bytes(&path).unwrap_or(found)),
+        found,
+        path,
+    });
+    spaces
+        .filter(|space| space.needed > 0 || ["/", "/boot"].contains(&space.path.as_str()))
+        .collect()
 }
 
 /// Takes one step. Whether it applies is asked only now: it may because of what those before it did.

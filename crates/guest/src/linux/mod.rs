@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod caps;
+pub(crate) mod concerns;
 pub(crate) mod convert;
 pub(crate) mod customise;
 pub(crate) mod devices;
@@ -16,5 +17,6 @@ pub(crate) mod kernels;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod os_release;
+pub(crate) mod osinfo;
 pub(crate) mod packages;
 pub(crate) mod steps;
