@@ -87,7 +87,7 @@ pub(crate) fn identify(storage: &StorageMap) -> Option<&'static str> {
     };
     typed(&GPT_TYPES)
         .or_else(|| typed(&MBR_TYPES))
-        .or_else(|| TALOS.iter().all(|name| named(name)).then_some("Talos"))
+        .or_else(|| TALOS.iter().all(named).then_some("Talos"))
         .or_else(content)
 }
 
