@@ -1,8 +1,9 @@
-# Makes a matrix guest's file systems from its release's shared tree. Runs in a private mount namespace, so nothing stays
-# mounted whatever ends it. Everything comes by the environment (disk.rs); what it makes lies in $WORK:
+# Makes a matrix guest's file systems from its release's shared tree. Runs as `sh -e build.sh SETTINGS` in a private mount
+# namespace, so nothing stays mounted whatever ends it. The settings are shell variables (disk.rs); what it makes lies in $WORK:
 #   root.img [boot.img] [esp.img]   file systems
 #   gap.img                         boot code and what follows it before the first partition (BIOS)
 # The guest's files are in $WORK/files and $WORK/esp.
+. "$1"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 tree=$WORK/tree mnt=$WORK/mnt
 mkdir -p "$tree" "$mnt" "$WORK/upper" "$WORK/overlay"
@@ -27,14 +28,25 @@ esac
 # --- its initramfs ----------------------------------------------------------------------------------------------------------
 initrd=/boot/initrd.img-$KERNEL
 if [ "$GENERATOR" = Dracut ]; then
-    # Host-only by its own configuration; what the old machine was like is told here, for this host is another one.
+    # Host-only by its own configuration, on the old machine: /proc/modules lists what that has loaded (dracut-install takes
+    # no other modules), and there is no /sys that would show this host's devices. Everything else of /proc is real.
+    mkdir "$tree/run/proc"
+    mount --move "$tree/proc" "$tree/run/proc"
+    mount -t tmpfs tmpfs "$tree/proc"
+    for entry in "$tree"/run/proc/[a-z]*; do ln -s "/run/proc/${entry##*/}" "$tree/proc/"; done
+    rm -f "$tree/proc/modules"
+    for module in $DRIVERS $FS $STACK_MODULES; do echo "$module 16384 1 - Live 0x0000000000000000"; done > "$tree/proc/modules"
     chroot "$tree" dracut -q --force --hostonly --no-hostonly-cmdline --no-hostonly-default-device --kver "$KERNEL" \
-        --add "$DRACUT_MODULES" --filesystems "$FS" --add-drivers "$DRIVERS $FS" \
-        --omit-drivers "virtio virtio_blk virtio_scsi virtio_pci virtio_net virtio_ring virtio_pci_modern_dev" "$initrd"
+        --add "$DRACUT_MODULES" --filesystems "$FS" --add-drivers "$DRIVERS $FS $STACK_MODULES" \
+        --omit-drivers "virtio virtio_blk virtio_scsi virtio_pci virtio_net virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev" \
+        "$initrd"
+    umount "$tree/proc"
+    mount --move "$tree/run/proc" "$tree/proc"
+    rmdir "$tree/run/proc"
 else
     chroot "$tree" update-initramfs -c -k "$KERNEL"
 fi
-if chroot "$tree" "$LSINITRD" "$initrd" | grep -q 'virtio_\(blk\|scsi\|pci\)'; then
+if chroot "$tree" "$LSINITRD" "$initrd" | grep -q '/virtio_\(blk\|scsi\|pci\)\.ko'; then
     echo "the initramfs has virtio" >&2
     exit 1
 fi

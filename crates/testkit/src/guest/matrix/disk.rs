@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::files::{self, DRIVERS};
-use super::plan::{DISK_SECTORS, Id, LUKS_SECTORS, Plan};
+use super::plan::{DISK_SECTORS, Id, LUKS_SECTORS, Part, Plan};
 use super::trees::Tree;
 use super::{Fs, Generator, MatrixGuest, Stack, loader, packages};
 use crate::cmd;
@@ -113,60 +113,60 @@ fn dracut_modules(guest: &MatrixGuest) -> &'static str {
     }
 }
 
+/// What the old machine has loaded below the root's file system.
+fn stack_modules(stack: Stack) -> &'static str {
+    match stack {
+        Stack::Plain => "",
+        Stack::Lvm => "dm_mod",
+        Stack::Md => "md_mod raid1",
+        Stack::Luks | Stack::LvmOnLuks => "dm_mod dm_crypt xts aesni_intel",
+    }
+}
+
 fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Result<()> {
-    let size = |part: Option<super::plan::Part>| {
-        part.map_or(String::new(), |part| part.span.len().to_string())
-    };
-    let mut cmd = cmd::command(
-        "unshare",
-        [
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-e",
-            "-c",
-            SCRIPT,
-        ],
+    let size = |part: Option<Part>| part.map_or(String::new(), |part| part.span.len().to_string());
+    let boot_at = plan.boot.map_or(0, |part| part.span.offset() >> 20);
+    let (format, lsinitrd) = (
+        if guest.uefi { "x86_64-efi" } else { "i386-pc" },
+        match guest.generator {
+            Generator::Dracut => "lsinitrd",
+            Generator::InitramfsTools => "lsinitramfs",
+        },
     );
-    cmd.env("WORK", work)
-        .env("TREE", &tree.dir)
-        .env("KERNEL", &tree.kernel)
-        .env("PACKAGES", packages::of(guest).join(" "))
-        .env("NETWORK", format!("{:?}", guest.network))
-        .env("GENERATOR", format!("{:?}", guest.generator))
-        .env(
-            "LSINITRD",
-            if guest.generator == Generator::Dracut {
-                "lsinitrd"
-            } else {
-                "lsinitramfs"
-            },
-        )
-        .env("DRACUT_MODULES", dracut_modules(guest))
-        .env("DRIVERS", DRIVERS)
-        .env("FS", guest.fs.name())
-        .env("LOADER", format!("{:?}", guest.loader))
-        .env(
-            "GRUB_FORMAT",
-            if guest.uefi { "x86_64-efi" } else { "i386-pc" },
-        )
-        .env("GRUB_PREFIX", loader::grub_prefix(guest, plan))
-        .env("GRUB_MODULES", loader::grub_modules(guest))
-        .env("ROOT_SIZE", plan.root_size.to_string())
-        .env("ROOT_UUID", plan.uuid(Id::Root))
-        .env("BOOT_SIZE", size(plan.boot))
-        .env("BOOT_UUID", plan.uuid(Id::Boot))
-        .env(
-            "BOOT_MIB_OFFSET",
-            plan.boot
-                .map_or(0, |part| part.span.offset() >> 20)
-                .to_string(),
-        )
-        .env("ESP_SIZE", size(plan.esp))
-        .env("ESP_ID", plan.esp_id())
-        .env("DISK_SIZE", (DISK_SECTORS * SECTOR).to_string());
-    cmd::output(&mut cmd).context("making the guest's file systems")?;
+    let settings: [(&str, String); 23] = [
+        ("WORK", work.display().to_string()),
+        ("TREE", tree.dir.display().to_string()),
+        ("KERNEL", tree.kernel.clone()),
+        ("PACKAGES", packages::of(guest).join(" ")),
+        ("NETWORK", format!("{:?}", guest.network)),
+        ("GENERATOR", format!("{:?}", guest.generator)),
+        ("LSINITRD", lsinitrd.to_owned()),
+        ("DRACUT_MODULES", dracut_modules(guest).to_owned()),
+        ("STACK_MODULES", stack_modules(guest.stack).to_owned()),
+        ("DRIVERS", DRIVERS.to_owned()),
+        ("FS", guest.fs.name().to_owned()),
+        ("LOADER", format!("{:?}", guest.loader)),
+        ("GRUB_FORMAT", format.to_owned()),
+        ("GRUB_PREFIX", loader::grub_prefix(guest, plan)),
+        ("GRUB_MODULES", loader::grub_modules(guest)),
+        ("ROOT_SIZE", plan.root_size.to_string()),
+        ("ROOT_UUID", plan.uuid(Id::Root)),
+        ("BOOT_SIZE", size(plan.boot)),
+        ("BOOT_UUID", plan.uuid(Id::Boot)),
+        ("BOOT_MIB_OFFSET", boot_at.to_string()),
+        ("ESP_SIZE", size(plan.esp)),
+        ("ESP_ID", plan.esp_id()),
+        ("DISK_SIZE", (DISK_SECTORS * SECTOR).to_string()),
+    ];
+    let text: String = (settings.iter())
+        .map(|(key, value)| format!("{key}='{value}'\n"))
+        .collect();
+    let (script, file) = (work.join("build.sh"), work.join("settings"));
+    fs::write(&script, SCRIPT).context("writing build.sh")?;
+    fs::write(&file, text).context("writing the settings")?;
+    let namespace = ["--mount", "--propagation", "private", "sh", "-e"];
+    cmd::output(cmd::command("unshare", namespace).args([&script, &file]))
+        .context("making the guest's file systems")?;
     Ok(())
 }
 

@@ -149,8 +149,16 @@ pub fn boot(built: &BuiltGuest, out: &Path, bus: Bus) -> Result<Duration> {
     let disks: Vec<_> = (letters.iter().zip(&built.disks))
         .map(|(letter, _)| out.join(format!("{}-{letter}", built.guest.name)))
         .collect();
-    let mut run = machine(built, &disks, "qcow2").bus(bus).start()?;
-    login_and_answer(built, &mut run)
+    let once = || {
+        let mut run = machine(built, &disks, "qcow2").bus(bus).start()?;
+        login_and_answer(built, &mut run)
+    };
+    match once() {
+        // Seen once in many starts with QEMU 10.0.2 under TCG: its own check of a write to the MSI-X table while the guest's
+        // kernel measures BARs. No guest can do anything about it.
+        Err(err) if err.to_string().contains("msix_table_mmio_write: Assertion") => once(),
+        result => result,
+    }
 }
 
 /// Converts and boots on both buses.

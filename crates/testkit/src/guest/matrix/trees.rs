@@ -21,17 +21,20 @@ printf '%s\n' "$SETS" | while read -r set; do
     [ -n "$set" ] || continue
     chroot "$tree" apt-get -q install -y --no-install-recommends --download-only $set
 done
-if [ -n "$NEWER_SOURCE" ]; then
-    dir=$tree/var/cache/newer-grub
-    mkdir -p "$dir/apt/lists/partial" "$dir/debs"
-    printf '%s\n' "$NEWER_SOURCE" > "$dir/apt/sources.list"
-    options="-o Dir::Etc::SourceList=/var/cache/newer-grub/apt/sources.list -o Dir::Etc::SourceParts=/dev/null"
-    options="$options -o Dir::State::Lists=/var/cache/newer-grub/apt/lists -o APT::Sandbox::User=root"
-    chroot "$tree" apt-get -q $options update
-    chroot "$tree" sh -e -c "cd /var/cache/newer-grub/debs && apt-get -q $options download $NEWER_PACKAGES"
-    for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$dir"; done
-    rm -rf "$dir/apt" "$dir/debs"
-fi
+"#;
+
+/// Runs after that: a newer GRUB's files beside the tree's own packages.
+const DOWNLOAD_NEWER: &str = r#"
+dir=$1/var/cache/newer-grub
+mkdir -p "$dir/apt/lists/partial" "$dir/debs"
+printf '%s\n' "$NEWER_SOURCE" > "$dir/apt/sources.list"
+# A suite that is still moving goes out of date where a mirror is behind.
+options="-o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root -o Dir::Etc::SourceParts=/dev/null"
+options="$options -o Dir::Etc::SourceList=/var/cache/newer-grub/apt/sources.list -o Dir::State::Lists=/var/cache/newer-grub/apt/lists"
+chroot "$1" apt-get -q $options update
+chroot "$1" sh -e -c "cd /var/cache/newer-grub/debs && apt-get -q $options download $NEWER_PACKAGES"
+for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$dir"; done
+rm -rf "$dir/apt" "$dir/debs"
 "#;
 
 /// A shared tree and what was found in it.
@@ -61,12 +64,15 @@ fn shared() -> String {
 
 /// Everything that decides what the tree contains, apart from the archive's state.
 pub(super) fn recipe(release: Release) -> String {
+    let newer = match wants_newer_grub(release) {
+        true => DOWNLOAD_NEWER,
+        false => "",
+    };
+    let sets = sets(release);
     format!(
-        "{} minbase {}\n{DOWNLOAD}\n{:?}\n{}",
+        "{} minbase {}\n{DOWNLOAD}\n{sets:?}\n{newer}",
         release.codename(),
         shared(),
-        sets(release),
-        wants_newer_grub(release)
     )
 }
 
@@ -96,9 +102,14 @@ fn mmdebstrap(release: Release, dir: &Path) -> Result<()> {
         true => archive.one_line(NEWER_SUITE),
         false => String::new(),
     };
+    // In a mount namespace of its own: a killed mmdebstrap leaves its mounts behind otherwise.
     let mut cmd = cmd::command(
-        "mmdebstrap",
+        "unshare",
         [
+            "--mount",
+            "--propagation",
+            "private",
+            "mmdebstrap",
             "--variant=minbase",
             "--aptopt=APT::Install-Recommends \"0\"",
             "--skip=cleanup/apt/lists,cleanup/apt/cache",
@@ -106,12 +117,14 @@ fn mmdebstrap(release: Release, dir: &Path) -> Result<()> {
     );
     cmd.arg(format!("--include={}", shared()))
         .arg("--customize-hook=sh -e -c \"$DOWNLOAD\" sh \"$1\"")
+        .arg("--customize-hook=[ -z \"$NEWER_SOURCE\" ] || sh -e -c \"$DOWNLOAD_NEWER\" sh \"$1\"")
         .arg(release.codename())
         .arg(dir)
         .arg("-")
         // The guests make their own initramfs (/etc/kernel/postinst.d obeys this).
         .env("INITRD", "No")
         .env("DOWNLOAD", DOWNLOAD)
+        .env("DOWNLOAD_NEWER", DOWNLOAD_NEWER)
         .env("ROOT_PASSWORD", config::ROOT_PASSWORD)
         .env("SETS", sets.join("\n"))
         .env("NEWER_SOURCE", newer.trim())
