@@ -39,7 +39,7 @@ if [ "$GENERATOR" = Dracut ]; then
     chroot "$tree" dracut -q --force --hostonly --no-hostonly-cmdline --no-hostonly-default-device --kver "$KERNEL" \
         --add "$DRACUT_MODULES" --filesystems "$FS" --add-drivers "$DRIVERS $FS $STACK_MODULES" \
         --omit-drivers "virtio virtio_blk virtio_scsi virtio_pci virtio_net virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev" \
-        "$initrd"
+        --compress "gzip -n -4" "$initrd"
     umount "$tree/proc"
     mount --move "$tree/run/proc" "$tree/proc"
     rmdir "$tree/run/proc"
@@ -49,6 +49,11 @@ fi
 if chroot "$tree" "$LSINITRD" "$initrd" | grep -q '/virtio_\(blk\|scsi\|pci\)\.ko'; then
     echo "the initramfs has virtio" >&2
     exit 1
+fi
+
+if [ -n "$CRYPT_SOURCE" ]; then
+    # The hook of initramfs-tools puts UUIDs into the initramfs, whatever crypttab says, where it can see the device.
+    sed -i "s|UUID=[^ ]*|$CRYPT_SOURCE|" "$tree/etc/crypttab"
 fi
 
 # --- its boot loader's files ------------------------------------------------------------------------------------------------

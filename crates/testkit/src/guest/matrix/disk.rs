@@ -30,9 +30,10 @@ const EXTENT_BYTES: u64 = lvm::EXTENT_SECTORS * SECTOR;
 /// Everything here that decides what is built, for the cache key.
 pub(super) fn recipe(guest: &MatrixGuest) -> String {
     format!(
-        "{SCRIPT}{:?}{PASSPHRASE}{}",
+        "{SCRIPT}{:?}{PASSPHRASE}{} {} {DRIVERS}",
         packages::of(guest),
-        dracut_modules(guest)
+        dracut_modules(guest),
+        stack_modules(guest.stack)
     )
 }
 
@@ -119,7 +120,9 @@ fn stack_modules(stack: Stack) -> &'static str {
         Stack::Plain => "",
         Stack::Lvm => "dm_mod",
         Stack::Md => "md_mod raid1",
-        Stack::Luks | Stack::LvmOnLuks => "dm_mod dm_crypt xts aesni_intel",
+        Stack::Luks | Stack::LvmOnLuks => {
+            "dm_mod dm_crypt aes_generic xts ecb sha256_generic algif_skcipher"
+        }
     }
 }
 
@@ -133,7 +136,7 @@ fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Res
             Generator::InitramfsTools => "lsinitramfs",
         },
     );
-    let settings: [(&str, String); 23] = [
+    let settings: [(&str, String); 24] = [
         ("WORK", work.display().to_string()),
         ("TREE", tree.dir.display().to_string()),
         ("KERNEL", tree.kernel.clone()),
@@ -144,6 +147,7 @@ fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Res
         ("DRACUT_MODULES", dracut_modules(guest).to_owned()),
         ("STACK_MODULES", stack_modules(guest.stack).to_owned()),
         ("DRIVERS", DRIVERS.to_owned()),
+        ("CRYPT_SOURCE", files::crypt_source(guest, plan)),
         ("FS", guest.fs.name().to_owned()),
         ("LOADER", format!("{:?}", guest.loader)),
         ("GRUB_FORMAT", format.to_owned()),

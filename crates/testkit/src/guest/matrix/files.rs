@@ -135,18 +135,23 @@ pub(super) fn boot_fs(guest: &MatrixGuest) -> &'static str {
 }
 
 fn crypttab(guest: &MatrixGuest, plan: &Plan) -> String {
-    let device = match guest.names {
-        Names::Kernel => format!("/dev/sda{}", plan.root.number),
-        Names::Uuid | Names::Label => format!("UUID={}", plan.uuid(Id::Luks)),
-    };
     // `initramfs`: the hook cannot see on which volume the root lies while the guest is being made.
     let options = match guest.generator {
         Generator::InitramfsTools => "luks,discard,initramfs",
         Generator::Dracut => "luks,discard",
     };
     format!(
-        "# <target name>\t<source device>\t<key file>\t<options>\n{MAPPED} {device} none {options}\n"
+        "# <target name> <source device> <key file> <options>\n{MAPPED} UUID={} none {options}\n",
+        plan.uuid(Id::Luks)
     )
+}
+
+/// What crypttab names the encrypted partition by, once the initramfs is made; empty where that is the UUID.
+pub(super) fn crypt_source(guest: &MatrixGuest, plan: &Plan) -> String {
+    match (guest.stack.is_encrypted(), guest.names) {
+        (true, Names::Kernel) => format!("/dev/sda{}", plan.root.number),
+        _ => String::new(),
+    }
 }
 
 fn mdadm_conf() -> String {
@@ -163,6 +168,10 @@ fn initramfs(guest: &MatrixGuest) -> Vec<File> {
             let mut modules = drivers.replace(' ', "\n") + "\ncrc32c_generic\n";
             if guest.stack == Stack::Md {
                 modules += "md_mod\nraid1\n";
+            }
+            if guest.stack.is_encrypted() {
+                // The hook looks at this host's processor; the guest's has no AES instructions.
+                modules += "dm_crypt\naes_generic\nxts\necb\nsha256_generic\nalgif_skcipher\n";
             }
             let resume = if guest.stack.has_lvm() {
                 "/dev/mapper/vg0-swap"
