@@ -9,6 +9,7 @@ mod inspect_tells_before;
 mod interrupted_runs_leave_nothing;
 mod libvirt_guest_is_defined_and_runs;
 mod machines_of_other_hypervisors_boot;
+mod matrix_guests_boot;
 mod ova_boots_on_virtio;
 mod p2v_agent_sends_a_disk;
 mod p2v_bad_sectors_are_mapped;

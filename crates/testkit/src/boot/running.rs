@@ -144,6 +144,42 @@ impl Running {
         }
     }
 
+    /// The same where the guest may ask for the passphrase of an encrypted volume first, which is typed each time.
+    pub fn wait_unlocked_login(
+        &mut self,
+        passphrase: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Duration> {
+        let Some(passphrase) = passphrase else {
+            return self.wait_login(timeout);
+        };
+        // initramfs-tools' cryptroot, systemd's password agent, dracut without systemd.
+        let texts = [
+            " login: ",
+            "(initramfs)",
+            "Kernel panic",
+            "lease unlock disk",
+            "nter passphrase for",
+            "Password (",
+        ];
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.wait_for_any(&texts, left)? {
+                0 => return Ok(self.elapsed()),
+                1 | 2 => bail!(
+                    "the guest did not reach its login prompt; the last lines of its console:\n{}",
+                    self.last_lines()
+                ),
+                _ => {
+                    // The prompt comes before the agent has turned off the echo and reads.
+                    thread::sleep(Duration::from_secs(1));
+                    self.send(&format!("{passphrase}\r"))?;
+                }
+            }
+        }
+    }
+
     /// Types `text` on the console; later waits look only at what comes after it.
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.from = self
