@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use testkit::guest::matrix::{self, BUSES, Figures, MATRIX, MatrixGuest};
+use testkit::guest::matrix::{self, BUSES, Figures, MATRIX, MatrixGuest, SAMPLE};
 
 use crate::run::Profile;
 use crate::{dist, packages, run};
@@ -103,6 +103,12 @@ fn options(args: &[String]) -> Result<Options> {
         options.guests = MATRIX.to_vec();
     }
     Ok(options)
+}
+
+/// Builds the guests that tests/matrix_guests_boot.rs proves.
+pub(crate) fn build_sample() -> Result<()> {
+    let guests = SAMPLE.iter().filter_map(|name| matrix::by_name(name));
+    build_only(&guests.copied().collect::<Vec<_>>())
 }
 
 fn build_only(guests: &[MatrixGuest]) -> Result<()> {

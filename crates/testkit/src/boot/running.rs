@@ -150,32 +150,30 @@ impl Running {
         passphrase: Option<&str>,
         timeout: Duration,
     ) -> Result<Duration> {
-        let Some(passphrase) = passphrase else {
-            return self.wait_login(timeout);
-        };
-        // initramfs-tools' cryptroot, systemd's password agent, dracut without systemd.
-        let texts = [
-            " login: ",
+        // initramfs-tools' cryptroot, systemd's password agent, dracut without systemd; then what no login follows.
+        let asking = ["lease unlock disk", "nter passphrase for", "Password ("];
+        let lost = [
             "(initramfs)",
             "Kernel panic",
-            "lease unlock disk",
-            "nter passphrase for",
-            "Password (",
+            "Entering emergency mode",
+            "dracut:/#",
         ];
+        let texts = [&[" login: "], &asking[..], &lost[..]].concat();
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.wait_for_any(&texts, left)? {
-                0 => return Ok(self.elapsed()),
-                1 | 2 => bail!(
-                    "the guest did not reach its login prompt; the last lines of its console:\n{}",
-                    self.last_lines()
-                ),
-                _ => {
+            let seen = self.wait_for_any(&texts, left)?;
+            match passphrase {
+                _ if seen == 0 => return Ok(self.elapsed()),
+                Some(passphrase) if seen <= asking.len() => {
                     // The prompt comes before the agent has turned off the echo and reads.
                     thread::sleep(Duration::from_secs(1));
                     self.send(&format!("{passphrase}\r"))?;
                 }
+                _ => bail!(
+                    "the guest did not reach its login prompt; the last lines of its console:\n{}",
+                    self.last_lines()
+                ),
             }
         }
     }

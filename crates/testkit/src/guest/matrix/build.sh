@@ -80,7 +80,8 @@ GrubCfg|Bls)
     fi ;;
 SystemdBoot)
     mkdir -p "$WORK/esp/EFI/systemd" "$WORK/esp/debian/$KERNEL"
-    cp "$tree/usr/lib/systemd/boot/efi/systemd-bootx64.efi" "$WORK/esp/EFI/systemd/"
+    # Debian 13 has it signed only, under another name.
+    cp "$tree"/usr/lib/systemd/boot/efi/systemd-bootx64.efi* "$WORK/esp/EFI/systemd/systemd-bootx64.efi"
     cp "$tree/boot/vmlinuz-$KERNEL" "$WORK/esp/debian/$KERNEL/linux"
     cp "$tree$initrd" "$WORK/esp/debian/$KERNEL/" ;;
 Extlinux)

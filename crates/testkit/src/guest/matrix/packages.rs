@@ -26,7 +26,7 @@ pub(super) const SHARED: &[(&str, &str)] = &[
 ];
 
 /// Files of packages that only a newer Debian has: the first GRUB of Debian with `blscfg` is 2.14 (module `blsuki`).
-pub(super) const NEWER_GRUB: &[&str] = &["grub-common", "grub-pc-bin", "grub-efi-amd64-bin"];
+pub(super) const NEWER_GRUB: &[&str] = &["grub2-common", "grub-pc-bin", "grub-efi-amd64-bin"];
 /// The suite that has it.
 pub(super) const NEWER_SUITE: &str = "forky";
 

@@ -82,7 +82,12 @@ pub fn unconverted(built: &BuiltGuest) -> Result<Proof> {
 pub fn on_old_hardware(built: &BuiltGuest) -> Result<Duration> {
     let scratch = scratch()?;
     let disks = with_boot_entry(built, scratch.path())?;
-    let boot = machine(built, &disks, "raw").bus(Bus::Pvscsi);
+    // Debian's OVMF does not boot from PVSCSI.
+    let bus = match built.guest.uefi {
+        true => Bus::Sata,
+        false => Bus::Pvscsi,
+    };
+    let boot = machine(built, &disks, "raw").bus(bus);
     let mut run = boot.vmware_nic().start()?;
     login_and_answer(built, &mut run)
 }

@@ -65,8 +65,8 @@ fn shared() -> String {
 /// Everything that decides what the tree contains, apart from the archive's state.
 pub(super) fn recipe(release: Release) -> String {
     let newer = match wants_newer_grub(release) {
-        true => DOWNLOAD_NEWER,
-        false => "",
+        true => format!("{NEWER_SUITE} {} {DOWNLOAD_NEWER}", NEWER_GRUB.join(" ")),
+        false => String::new(),
     };
     let sets = sets(release);
     format!(
