@@ -30,13 +30,74 @@ fn debugfs(disk: &Path, request: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// What each option left, by content, mode or target.
+fn look_at_files(disk: &Path) -> Result<()> {
+    for (path, want) in [
+        ("/etc/hostname", "db1.example.org\n"),
+        ("/etc/motd", "hullo\nwelcome\n"),
+        ("/srv/data/conf/sub/a.conf", "a=1\n"),
+        ("/srv/touched", ""),
+    ] {
+        let found = debugfs(disk, &format!("cat {path}"))?;
+        ensure!(found == want, "{path}: expected {want:?}, found {found:?}");
+    }
+    for (path, wants) in [
+        ("/root/.ssh/authorized_keys", &[KEY][..]),
+        ("/etc/shadow", &["root:$6$"]),
+        (
+            "/srv/ran",
+            &[
+                "12.",
+                "\n0\nlo\nno nodes\nno mounts\nno chroot\n",
+                "\nnull\n",
+            ],
+        ),
+        ("/srv/ran2", &["Debian", "x86_64"]),
+    ] {
+        let found = debugfs(disk, &format!("cat {path}"))?;
+        for want in wants {
+            ensure!(
+                found.contains(want),
+                "{path}: expected {want:?} in {found:?}"
+            );
+        }
+    }
+    for (path, want) in [
+        ("/root/.ssh", "Mode:  0700"),
+        ("/root/.ssh/authorized_keys", "Mode:  0600"),
+        ("/etc/motd", "Mode:  0600"),
+        ("/etc/shadow", "Mode:  0640"),
+        ("/srv/data/conf/sub/a.conf", "Mode:  0640"),
+        ("/srv/data/conf/link", "Fast link dest: \"sub/a.conf\""),
+        (
+            "/etc/localtime",
+            "Fast link dest: \"../usr/share/zoneinfo/Europe/Berlin\"",
+        ),
+        ("/srv/l2", "Fast link dest: \"/etc/motd\""),
+        ("/srv/from/file", "Type: directory"),
+    ] {
+        let found = debugfs(disk, &format!("stat {path}"))?;
+        ensure!(
+            found.contains(want),
+            "{path}: expected {want:?}, found {found}"
+        );
+    }
+    ensure!(
+        debugfs(disk, "stat /etc/network/interfaces.d")?.is_empty(),
+        "not deleted"
+    );
+    Ok(())
+}
+
 #[test]
 fn what_was_asked_for_is_in_the_guest() -> Result<()> {
     let guest = sample(Sample::Bios)?;
     let out = tempfile::tempdir_in(testkit::target_dir())?;
     let host = tempfile::tempdir_in(testkit::target_dir())?;
     let at = |name: &str| host.path().join(name);
-    let blob: Vec<u8> = (0..BLOB).map(|at| (at * 7 % 251) as u8).collect();
+    let blob: Vec<u8> = (0..BLOB)
+        .map(|at| u8::try_from(at * 7 % 251).unwrap_or_default())
+        .collect();
     fs::write(at("blob"), &blob)?;
     fs::create_dir_all(at("conf/sub"))?;
     fs::write(at("conf/sub/a.conf"), "a=1\n")?;
@@ -98,60 +159,7 @@ fn what_was_asked_for_is_in_the_guest() -> Result<()> {
     ensure!(!stderr.contains("n3w-pass"), "the password is in the log");
     let disk = out.path().join("db1-sda");
 
-    for (path, want) in [
-        ("/etc/hostname", "db1.example.org\n"),
-        ("/etc/motd", "hullo\nwelcome\n"),
-        ("/srv/data/conf/sub/a.conf", "a=1\n"),
-        ("/srv/touched", ""),
-    ] {
-        let found = debugfs(&disk, &format!("cat {path}"))?;
-        ensure!(found == want, "{path}: expected {want:?}, found {found:?}");
-    }
-    for (path, wants) in [
-        ("/root/.ssh/authorized_keys", &[KEY][..]),
-        ("/etc/shadow", &["root:$6$"]),
-        (
-            "/srv/ran",
-            &[
-                "12.",
-                "\n0\nlo\nno nodes\nno mounts\nno chroot\n",
-                "\nnull\n",
-            ],
-        ),
-        ("/srv/ran2", &["Debian", "x86_64"]),
-    ] {
-        let found = debugfs(&disk, &format!("cat {path}"))?;
-        for want in wants {
-            ensure!(
-                found.contains(want),
-                "{path}: expected {want:?} in {found:?}"
-            );
-        }
-    }
-    for (path, want) in [
-        ("/root/.ssh", "Mode:  0700"),
-        ("/root/.ssh/authorized_keys", "Mode:  0600"),
-        ("/etc/motd", "Mode:  0600"),
-        ("/etc/shadow", "Mode:  0640"),
-        ("/srv/data/conf/sub/a.conf", "Mode:  0640"),
-        ("/srv/data/conf/link", "Fast link dest: \"sub/a.conf\""),
-        (
-            "/etc/localtime",
-            "Fast link dest: \"../usr/share/zoneinfo/Europe/Berlin\"",
-        ),
-        ("/srv/l2", "Fast link dest: \"/etc/motd\""),
-        ("/srv/from/file", "Type: directory"),
-    ] {
-        let found = debugfs(&disk, &format!("stat {path}"))?;
-        ensure!(
-            found.contains(want),
-            "{path}: expected {want:?}, found {found}"
-        );
-    }
-    ensure!(
-        debugfs(&disk, "stat /etc/network/interfaces.d")?.is_empty(),
-        "not deleted"
-    );
+    look_at_files(&disk)?;
     let copy = at("copy");
     debugfs(&disk, &format!("dump /srv/data/blob.bin {}", arg(&copy)))?;
     ensure!(fs::read(&copy)? == blob, "the large file arrived otherwise");

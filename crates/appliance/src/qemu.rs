@@ -167,24 +167,27 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
             ),
         ]);
     }
-    if let Some(payload) = config.payload {
-        let file = payload.strip_prefix(config.scratch).unwrap_or(payload);
-        let file = file.to_string_lossy().replace(',', ",,");
-        push(&[
-            &"-blockdev",
-            &format!(
-                "raw,node-name=payload,read-only=on,file.driver=file,file.read-only=on,file.filename={file}"
-            ),
-        ]);
-        push(&[
-            &"-device",
-            &format!(
-                "virtio-blk-pci,drive=payload,serial={PAYLOAD_SERIAL},multifunction=on,addr={}",
-                address(config.exports.len())
-            ),
-        ]);
-    }
+    args.extend(payload(config));
     args
+}
+
+/// The disk with files for the guest, behind the guest's own.
+fn payload(config: &Config<'_>) -> Vec<OsString> {
+    let Some(payload) = config.payload else {
+        return Vec::new();
+    };
+    let file = payload.strip_prefix(config.scratch).unwrap_or(payload);
+    let file = file.to_string_lossy().replace(',', ",,");
+    let blockdev = format!(
+        "raw,node-name=payload,read-only=on,file.driver=file,file.read-only=on,file.filename={file}"
+    );
+    let device = format!(
+        "virtio-blk-pci,drive=payload,serial={PAYLOAD_SERIAL},multifunction=on,addr={}",
+        address(config.exports.len())
+    );
+    ["-blockdev", &blockdev, "-device", &device]
+        .map(OsString::from)
+        .to_vec()
 }
 
 /// By which applianced knows the disk that holds the payload.
