@@ -1,6 +1,6 @@
-//! The promise: every Linux guest. A third of the matrix of `cargo xtask matrix`, so chosen that every initramfs generator,
-//! file system, storage stack, firmware, loader and network configuration but extlinux and ifupdown's twin is in it: each guest
-//! boots on VMware's hardware and not on virtio as it is, and converted on virtio-blk and on virtio-scsi, at its old address.
+//! The promise: every Linux guest. The third of `cargo xtask matrix` that has every initramfs generator, file system, storage
+//! stack, firmware and network configuration, and every loader but extlinux: each guest boots on VMware's hardware and not on
+//! virtio as it is, and converted on virtio-blk and on virtio-scsi, at its old address.
 
 use anyhow::{Context, Result, ensure};
 use testkit::guest::matrix::{self, BUSES};

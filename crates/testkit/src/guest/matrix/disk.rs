@@ -8,16 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::files::{self, DRIVERS};
-use super::plan::{DISK_SECTORS, Id, LUKS_SECTORS, Part, Plan};
+use super::plan::{DISK_SECTORS, Id, Part, Plan};
 use super::trees::Tree;
-use super::{Fs, Generator, MatrixGuest, Stack, loader, packages};
+use super::{Fs, Generator, MatrixGuest, Stack, loader, luks, packages};
 use crate::cmd;
 use crate::guest::disk::MIRROR_NAME;
 use crate::guest::layout::{SECTOR, Span};
 use crate::guest::{lvm, md};
 
-/// Opens every encrypted volume.
-pub(super) const PASSPHRASE: &str = "matrix of guests";
 /// The opened volume's name.
 pub(super) const MAPPED: &str = "cryptroot";
 
@@ -30,8 +28,9 @@ const EXTENT_BYTES: u64 = lvm::EXTENT_SECTORS * SECTOR;
 /// Everything here that decides what is built, for the cache key.
 pub(super) fn recipe(guest: &MatrixGuest) -> String {
     format!(
-        "{SCRIPT}{:?}{PASSPHRASE}{} {} {DRIVERS}",
+        "{SCRIPT}{:?}{}{} {} {DRIVERS}",
         packages::of(guest),
+        luks::PASSPHRASE,
         dracut_modules(guest),
         stack_modules(guest.stack)
     )
@@ -201,90 +200,13 @@ fn container(guest: &MatrixGuest, plan: &Plan, work: &Path) -> Result<PathBuf> {
         None => root,
     };
     match guest.stack {
-        Stack::Luks => encrypt(&inner, plan, work, 2),
-        Stack::LvmOnLuks => encrypt(&inner, plan, work, 1),
+        Stack::Luks => luks::encrypt(&inner, &plan.uuid(Id::Luks), work, luks::Version::Two),
+        Stack::LvmOnLuks => luks::encrypt(&inner, &plan.uuid(Id::Luks), work, luks::Version::One),
         Stack::Plain | Stack::Lvm | Stack::Md => Ok(inner),
     }
 }
 
-/// Encrypts `plain` without device mapper. qemu-img writes LUKS 1 (QEMU, `crypto/block-luks.c`); LUKS 2 has the same
-/// payload (aes-xts-plain64, 512-byte sectors) behind another header, made around the same volume key.
-fn encrypt(plain: &Path, plan: &Plan, work: &Path, version: u8) -> Result<PathBuf> {
-    let (one, key) = (work.join("luks1.img"), work.join("passphrase"));
-    fs::write(&key, PASSPHRASE).context("writing the passphrase")?;
-    let secret = format!("secret,id=key,file={}", crate::places::text(&key)?);
-    let options = "key-secret=key,cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64,hash-alg=sha256,iter-time=10";
-    cmd::output(
-        cmd::command(
-            "qemu-img",
-            [
-                "convert", "--object", &secret, "-f", "raw", "-O", "luks", "-o", options,
-            ],
-        )
-        .arg(plain)
-        .arg(&one),
-    )?;
-    let cryptsetup = |args: &[&str]| cmd::command("cryptsetup", args);
-    let uuid = plan.uuid(Id::Luks);
-    if version == 1 {
-        cmd::output(cryptsetup(&["-q", "luksUUID", "--uuid", &uuid]).arg(&one))?;
-        return Ok(one);
-    }
-    let (two, volume_key) = (work.join("luks2.img"), work.join("volume-key"));
-    cmd::output(
-        cryptsetup(&["-q", "luksDump", "--dump-volume-key", "--volume-key-file"])
-            .arg(&volume_key)
-            .arg("--key-file")
-            .args([&key, &one]),
-    )?;
-    let payload = fs::metadata(plain)
-        .context("looking at the plain volume")?
-        .len();
-    let file = new_file(&two, LUKS_SECTORS * SECTOR + payload)?;
-    let format = [
-        "-q",
-        "luksFormat",
-        "--type",
-        "luks2",
-        "--cipher",
-        "aes-xts-plain64",
-        "--key-size",
-        "512",
-    ];
-    cmd::output(
-        cryptsetup(&format)
-            .args([
-                "--sector-size",
-                "512",
-                "--pbkdf",
-                "pbkdf2",
-                "--pbkdf-force-iterations",
-                "1000",
-            ])
-            .args([
-                "--offset",
-                &LUKS_SECTORS.to_string(),
-                "--uuid",
-                &uuid,
-                "--volume-key-file",
-            ])
-            .args([&volume_key, &two, &key]),
-    )?;
-    let start = payload_offset(&one)?;
-    copy_range(&one, start, &file, LUKS_SECTORS * SECTOR, payload)?;
-    Ok(two)
-}
-
-/// `payload-offset` of a LUKS 1 header: big-endian sectors at byte 104 (LUKS1 On-Disk Format 1.2.3, figure 1).
-fn payload_offset(luks: &Path) -> Result<u64> {
-    let file = File::open(luks).context("opening the encrypted volume")?;
-    let mut field = [0; 4];
-    file.read_exact_at(&mut field, 104)
-        .context("reading the LUKS header")?;
-    Ok(u64::from(u32::from_be_bytes(field)) * SECTOR)
-}
-
-fn new_file(path: &Path, len: u64) -> Result<File> {
+pub(super) fn new_file(path: &Path, len: u64) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -332,7 +254,7 @@ fn copy_into(path: &Path, disk: &File, offset: u64, room: u64) -> Result<()> {
 }
 
 /// Copies `len` bytes; blocks of zeroes stay holes.
-fn copy_range(path: &Path, from: u64, disk: &File, to: u64, len: u64) -> Result<()> {
+pub(super) fn copy_range(path: &Path, from: u64, disk: &File, to: u64, len: u64) -> Result<()> {
     let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
         .with_context(|| format!("seeking in {}", path.display()))?;

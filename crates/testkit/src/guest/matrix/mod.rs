@@ -16,6 +16,7 @@ mod disk;
 mod files;
 mod list;
 mod loader;
+mod luks;
 mod packages;
 mod plan;
 mod prove;
@@ -181,7 +182,7 @@ pub struct MatrixGuest {
 impl MatrixGuest {
     /// The passphrase of its encrypted volume.
     pub fn passphrase(&self) -> Option<&'static str> {
-        self.stack.is_encrypted().then_some(disk::PASSPHRASE)
+        self.stack.is_encrypted().then_some(luks::PASSPHRASE)
     }
 
     /// The values, in the order of the fields.
