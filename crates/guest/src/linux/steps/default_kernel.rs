@@ -9,8 +9,8 @@ use types::{BlockBus, ConvertOptions, GuestInfo, KernelInfo};
 use crate::Result;
 use crate::Root;
 use crate::linux::boot::place::Places;
-use crate::linux::caps;
 use crate::linux::boot::{self, Loader, MenuEntry, extlinux, grub_legacy, grub2, systemd_boot};
+use crate::linux::caps;
 use crate::linux::convert::Context;
 use crate::linux::kernels::compare_versions;
 

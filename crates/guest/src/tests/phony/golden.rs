@@ -18,6 +18,27 @@ enum Content {
     Link(String),
 }
 
+/// Scripts that are the same everywhere and tested elsewhere, and the lines of them that are shown.
+const FIRST_BOOT: [(&str, &[&str]); 4] = [
+    ("/v2v/firstboot/run", &[]),
+    ("-install-guest-agent.again", &[]),
+    (
+        "-remove-tools.again",
+        &[
+            "packages='",
+            "+# ",
+            "    dpkg",
+            "    rpm",
+            "    apk",
+            "    pacman",
+            "    xbps",
+            "    zypper",
+            "    emerge",
+        ],
+    ),
+    ("/v2v-firstboot.service", &["+ExecStart", "+WantedBy"]),
+];
+
 type Files = BTreeMap<String, Content>;
 
 /// Calls `visit` with every path below, relative, and its full path; links are not followed.
@@ -83,11 +104,11 @@ pub(super) fn report(tree: &Tree, options: &ConvertOptions, initrds: &[String]) 
     };
     let after = files(tree);
     say(&mut text, &outcome);
-    changes(&mut text, &outcome, &before, &after, initrds);
+    changes(&mut text, tree, &outcome, &before, &after, initrds);
     for (path, old) in initrds.iter().zip(&old) {
         initramfs(&mut text, path, old, &members(tree, path));
     }
-    unrecorded(&outcome, &before, &after);
+    unrecorded(tree, &outcome, &before, &after);
     let again = tree.convert(options);
     assert_eq!(again.changes, [], "changed again");
     assert!(after == files(tree), "changed again, unrecorded");
@@ -200,6 +221,7 @@ fn flag(name: &str, set: bool) -> &str {
 /// Each changed path with the steps and reasons, and what is different.
 fn changes(
     text: &mut String,
+    tree: &Tree,
     outcome: &ConvertOutcome,
     before: &Files,
     after: &Files,
@@ -213,7 +235,11 @@ fn changes(
         seen.push(&change.path);
         let _ = writeln!(text, "\n=== {}", change.path);
         let mut whys = Vec::new();
-        for other in outcome.changes.iter().filter(|other| other.path == change.path) {
+        for other in outcome
+            .changes
+            .iter()
+            .filter(|other| other.path == change.path)
+        {
             let why = format!("{}: {}", other.step, other.why);
             if !whys.contains(&why) {
                 let _ = writeln!(text, "# {why}");
@@ -223,10 +249,15 @@ fn changes(
         if initrds.contains(&change.path) {
             continue;
         }
+        let filter = FIRST_BOOT
+            .iter()
+            .find_map(|(end, shown)| change.path.ends_with(end).then_some(*shown));
         let none = Content::File(Vec::new());
         let real = |files: &Files| {
-            let path = tree_path(files, &change.path);
-            files.get(&path).cloned()
+            let links = [change.path.clone(), real_path(tree, &change.path)];
+            let is_link = |path: &String| matches!(files.get(path), Some(Content::Link(_)));
+            let gone = !after.contains_key(&links[0]) || links.iter().all(is_link);
+            files.get(&links[usize::from(!gone)]).cloned()
         };
         match (real(before), real(after)) {
             (old, Some(Content::Link(target))) => {
@@ -241,7 +272,11 @@ fn changes(
                 if old.is_none() {
                     text.push_str("new\n");
                 }
-                text.push_str(&diff(old.as_ref().unwrap_or(&none), &new));
+                let diff = diff(old.as_ref().unwrap_or(&none), &new);
+                let lines = diff.lines().filter(|line| {
+                    filter.is_none_or(|marks| marks.iter().any(|mark| line.contains(mark)))
+                });
+                lines.for_each(|line| *text += &format!("{line}\n"));
             }
         }
     }
@@ -255,28 +290,18 @@ fn was(old: Option<&Content>) -> String {
     }
 }
 
-/// The path with links of its directories followed, as far as the trees have them (`/lib`, `/sbin`).
-fn tree_path(files: &Files, path: &str) -> String {
-    let mut done = String::new();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        let here = format!("{done}/{part}");
-        let last = here.len() == path.len();
-        done = match files.get(&here) {
-            Some(Content::Link(target)) if !last && !target.starts_with('.') => {
-                if target.starts_with('/') {
-                    target.clone()
-                } else {
-                    format!("{done}/{target}")
-                }
-            }
-            _ => here,
-        };
-    }
-    if files.contains_key(&done) || !files.contains_key(path) {
-        done
-    } else {
-        path.to_owned()
-    }
+/// The path with all links followed.
+fn real_path(tree: &Tree, path: &str) -> String {
+    let above = |path: &Path| path.parent().unwrap().to_owned();
+    let full = tree.at(path);
+    let top = tree.dir.path().canonicalize().unwrap();
+    let found = full.canonicalize().or_else(|_| {
+        let dir = above(&full).canonicalize()?;
+        Ok::<_, std::io::Error>(dir.join(full.file_name().unwrap()))
+    });
+    let found = found.unwrap_or(full);
+    let inside = found.strip_prefix(&top).unwrap_or(&found);
+    format!("/{}", inside.display())
 }
 
 fn diff(old: &Content, new: &Content) -> String {
@@ -339,7 +364,11 @@ fn initramfs(
         if content.is_empty() {
             continue;
         }
-        let is_new = if old.contains_key(name) { "changed " } else { "" };
+        let is_new = if old.contains_key(name) {
+            "changed "
+        } else {
+            ""
+        };
         let _ = writeln!(text, "{is_new}{name}");
         for line in String::from_utf8_lossy(content).lines() {
             let _ = writeln!(text, "  | {line}");
@@ -351,16 +380,19 @@ fn initramfs(
 }
 
 /// Every change is in the report.
-fn unrecorded(outcome: &ConvertOutcome, before: &Files, after: &Files) {
+fn unrecorded(tree: &Tree, outcome: &ConvertOutcome, before: &Files, after: &Files) {
     let recorded: Vec<String> = outcome
         .changes
         .iter()
-        .flat_map(|change| [change.path.clone(), tree_path(after, &change.path)])
+        .flat_map(|change| [change.path.clone(), real_path(tree, &change.path)])
         .collect();
     let all = before.keys().chain(after.keys());
     let silent: Vec<&String> = all
         .filter(|path| before.get(*path) != after.get(*path))
         .filter(|path| !recorded.contains(path) && !path.ends_with(".pre-v2v"))
         .collect();
-    assert!(silent.is_empty(), "changed and not in the report: {silent:?}");
+    assert!(
+        silent.is_empty(),
+        "changed and not in the report: {silent:?}"
+    );
 }

@@ -28,10 +28,11 @@ use types::{ConvertOptions, DeviceKind};
 use super::inspect::fixtures;
 use super::ko;
 use super::tree::{self, MODULES, Packed, Tree, device, disk, mac, mount, options, pipe, run};
+use crate::linux::packages::tests::header;
 use shapes::Shape;
 
-const TOOLS: [&str; 10] = [
-    "depmod", "cpio", "gzip", "xz", "zstd", "lz4", "lzma", "bzip2", "diff", "tar",
+const TOOLS: [&str; 11] = [
+    "depmod", "cpio", "gzip", "xz", "zstd", "lz4", "lzma", "bzip2", "diff", "tar", "sqlite3",
 ];
 /// What the initramfs of a guest of VMware holds.
 pub(super) const VMWARE: [&str; 3] = ["scsi_mod", "sd_mod", "vmw_pvscsi"];
@@ -175,21 +176,38 @@ impl Os {
         self
     }
 
-    /// Empty files: programs.
-    pub(super) fn programs(self, paths: &[&str]) -> Self {
-        for path in paths {
-            self.tree.put(path, b"program\n");
+    /// A file of the fixtures' tree of a distribution.
+    pub(super) fn release_file(self, of: &str, path: &str) -> Option<Self> {
+        let content = fixture(&format!("{of}{path}"))?;
+        self.tree.put(path, &content);
+        Some(self)
+    }
+
+    /// As many adapters.
+    pub(super) fn nics(mut self, count: u8) -> Self {
+        let macs: Vec<_> = (1..=count).map(mac).collect();
+        self.options = options(&macs);
+        self
+    }
+
+    /// A package database of rpm 4.16 or later with these, by SQLite.
+    pub(super) fn rpms(self, names: &[&str]) -> Self {
+        let path = self.tree.at("/usr/lib/sysimage/rpm/rpmdb.sqlite");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut sql =
+            "CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL);\n"
+                .to_owned();
+        for name in names {
+            let hex = crate::recorder::hex(&header(name, "1.0", 8));
+            sql += &format!("INSERT INTO Packages (blob) VALUES (x'{hex}');\n");
         }
+        pipe(Command::new("sqlite3").arg(&path), sql.as_bytes());
         self
     }
 
     /// os-release as the distribution ships it, from the fixtures; `None` without them.
     pub(super) fn release(self, of: &str) -> Option<Self> {
-        let pack = fixtures()?;
-        let content = run(Command::new("tar")
-            .arg("-xJOf")
-            .arg(pack)
-            .arg(format!("os/{of}")));
+        let content = release(of)?;
         self.tree.put("/usr/lib/os-release", &content);
         if !self.tree.at("/etc/os-release").exists() {
             symlink("../usr/lib/os-release", self.tree.at("/etc/os-release")).unwrap();
@@ -228,6 +246,24 @@ impl Os {
         self
     }
 
+    /// An opened LUKS volume.
+    pub(super) fn crypt(
+        mut self,
+        name: &str,
+        parent: &str,
+        fs_type: &str,
+        uuid: &str,
+        at: &str,
+    ) -> Self {
+        let kind = DeviceKind::Crypt {
+            parent: parent.into(),
+        };
+        self.mount(name, at, fs_type);
+        let crypt = device(name, kind, fs_type, Some(uuid));
+        self.tree.storage.devices.push(crypt);
+        self
+    }
+
     fn mount(&mut self, name: &str, at: &str, fs_type: &str) {
         if !at.is_empty() {
             fs::create_dir_all(self.tree.at(at)).unwrap();
@@ -252,6 +288,15 @@ impl Os {
                 kernel.config.as_bytes(),
             );
         }
+        self
+    }
+
+    /// NixOS has no /lib/modules: its modules are in the store.
+    pub(super) fn modules_to(self, kver: &str, to: &str) -> Self {
+        let to = self.tree.at(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(self.tree.at(&format!("/lib/modules/{kver}")), to).unwrap();
+        fs::remove_dir_all(self.tree.at("/lib")).unwrap();
         self
     }
 
@@ -289,6 +334,23 @@ impl Os {
         let text = golden::report(&self.tree, &self.options, &self.initrds);
         insta::assert_snapshot!(self.name, text);
     }
+}
+
+fn fixture(path: &str) -> Option<Vec<u8>> {
+    let mut tar = Command::new("tar");
+    tar.arg("-xJOf").arg(fixtures()?).arg(format!("os/{path}"));
+    Some(run(&mut tar))
+}
+
+/// os-release of a distribution, in /etc or /usr/lib of its tree.
+fn release(of: &str) -> Option<Vec<u8>> {
+    let list = run(Command::new("tar").arg("-tJf").arg(fixtures()?));
+    let list = String::from_utf8(list).unwrap();
+    let path = list
+        .lines()
+        .find(|path| path.starts_with(&format!("os/{of}/")) && path.ends_with("/os-release"))
+        .unwrap_or_else(|| panic!("no os-release of {of}"));
+    fixture(path.strip_prefix("os/").unwrap())
 }
 
 /// Files of a module directory, made once for each kind of kernel.

@@ -274,6 +274,7 @@ ONBOOT=yes
 #plugins=ifcfg-rh,keyfile
 "#,
     )
+    .rpms(&["open-vm-tools", "systemd"])
     .disk(0, "gpt")
     .part(1, "vfat", ESP, "/boot/efi")
     .part(2, "ext4", BOOT, "/boot")
@@ -378,6 +379,7 @@ ExecStart=/usr/bin/qemu-ga
 WantedBy=dev-virtio\x2dports-org.qemu.guest_agent.0.device
 "#,
     )
+    .rpms(&["open-vm-tools", "open-vm-tools-desktop", "qemu-guest-agent", "systemd"])
     .disk(0, "dos")
     .part(1, "xfs", BOOT, "/boot")
     .part(2, "swap", SWAP, "")
@@ -473,6 +475,7 @@ method=auto
 elf
 "#,
         )
+        .rpms(&["open-vm-tools", "systemd"])
         .disk(0, "gpt")
         .part(1, "vfat", ESP, "/boot/efi")
         .part(2, "xfs", BOOT, "/boot")
@@ -483,7 +486,12 @@ elf
             packed: Packed::Xz,
             ..KERNEL
         })
-        .initrd(&format!("/boot/initramfs-{kver}.img"), kver, DRACUT.early(), GZIP)
+        .initrd(
+            &format!("/boot/initramfs-{kver}.img"),
+            kver,
+            DRACUT.early(),
+            GZIP,
+        )
         .check();
 }
 
@@ -555,6 +563,7 @@ elf
 zram-size = min(ram, 8192)
 "#,
         )
+        .rpms(&["open-vm-tools", "systemd"])
         .disk(0, "gpt")
         .part(1, "vfat", ESP, "/boot/efi")
         .part(2, "ext4", BOOT, "/boot")
@@ -563,10 +572,21 @@ zram-size = min(ram, 8192)
             version: kver,
             image: "/boot/vmlinuz-6.11.4-301.fc41.x86_64",
             packed: Packed::Xz,
-            builtin: &["virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"],
+            builtin: &[
+                "virtio",
+                "virtio_ring",
+                "virtio_pci_legacy_dev",
+                "virtio_pci_modern_dev",
+                "virtio_pci",
+            ],
             ..KERNEL
         })
-        .initrd(&format!("/boot/initramfs-{kver}.img"), kver, DRACUT.early(), ZSTD)
+        .initrd(
+            &format!("/boot/initramfs-{kver}.img"),
+            kver,
+            DRACUT.early(),
+            ZSTD,
+        )
         .check();
 }
 
@@ -630,6 +650,7 @@ ONBOOT=yes
 Oracle Linux Server release 8.10
 "#,
     )
+    .rpms(&["open-vm-tools", "systemd"])
     .disk(0, "dos")
     .part(1, "xfs", BOOT, "/boot")
     .part(2, "swap", SWAP, "")
@@ -646,7 +667,17 @@ Oracle Linux Server release 8.10
         packed: Packed::Xz,
         ..KERNEL
     })
-    .initrd(&format!("/boot/initramfs-{uek}.img"), uek, DRACUT.early(), ZSTD)
-    .initrd(&format!("/boot/initramfs-{rhck}.img"), rhck, DRACUT.early(), XZ)
+    .initrd(
+        &format!("/boot/initramfs-{uek}.img"),
+        uek,
+        DRACUT.early(),
+        ZSTD,
+    )
+    .initrd(
+        &format!("/boot/initramfs-{rhck}.img"),
+        rhck,
+        DRACUT.early(),
+        XZ,
+    )
     .check();
 }

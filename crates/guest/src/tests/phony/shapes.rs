@@ -97,13 +97,22 @@ pub(super) const INITRAMFS_TOOLS_OLD: Shape = shape(&[
 pub(super) const MKINITCPIO: Shape = shape(&[
     ("init", "#!/usr/bin/ash\n"),
     ("init_functions", "#!/usr/bin/ash\n"),
-    ("buildconfig", "HOOKS=(base udev autodetect modconf block filesystems fsck)\n"),
-    ("config", "EARLYHOOKS=\"udev\"\nHOOKS=\"udev\"\nMODULES=\"vmw_pvscsi\"\n"),
+    (
+        "buildconfig",
+        "HOOKS=(base udev autodetect modconf block filesystems fsck)\n",
+    ),
+    (
+        "config",
+        "EARLYHOOKS=\"udev\"\nHOOKS=\"udev\"\nMODULES=\"vmw_pvscsi\"\n",
+    ),
 ]);
 
 pub(super) const MKINITCPIO_SYSTEMD: Shape = shape(&[
     ("init", "elf"),
-    ("buildconfig", "HOOKS=(base systemd autodetect modconf block filesystems fsck)\n"),
+    (
+        "buildconfig",
+        "HOOKS=(base systemd autodetect modconf block filesystems fsck)\n",
+    ),
     ("usr/lib/systemd/systemd", "elf"),
     ("usr/lib/systemd/systemd-modules-load", "elf"),
 ]);
@@ -116,8 +125,14 @@ pub(super) const MKINITFS: Shape = shape(&[
 
 pub(super) const MKINITRD_SUSE: Shape = shape(&[
     ("init", "#!/bin/bash\n"),
-    ("run_all.sh", "[ \"$RESOLVED_INITRD_MODULES\" ] || RESOLVED_INITRD_MODULES='vmw_pvscsi jbd ext3'\n"),
-    ("config/start.sh", "build_day='20150509'\nRESOLVED_INITRD_MODULES='vmw_pvscsi jbd ext3'\n"),
+    (
+        "run_all.sh",
+        "[ \"$RESOLVED_INITRD_MODULES\" ] || RESOLVED_INITRD_MODULES='vmw_pvscsi jbd ext3'\n",
+    ),
+    (
+        "config/start.sh",
+        "build_day='20150509'\nRESOLVED_INITRD_MODULES='vmw_pvscsi jbd ext3'\n",
+    ),
 ]);
 
 pub(super) const GENKERNEL: Shape = shape(&[
@@ -144,13 +159,17 @@ pub(super) const MAKE_INITRD: Shape = shape(&[
     ("etc/initrd/cmdline.d/root", ""),
     ("usr/share/make-initrd/release", "2.40.0\n"),
     ("lib/uevent/handlers/100-devs", "#!/bin/bash\n"),
-    ("etc/udev/rules.d/80-drivers.rules", "ENV{MODALIAS}==\"?*\", RUN{builtin}+=\"kmod load $env{MODALIAS}\"\n"),
+    (
+        "lib/udev/rules.d/80-drivers.rules",
+        "ENV{MODALIAS}==\"?*\", RUN{builtin}+=\"kmod load $env{MODALIAS}\"\n",
+    ),
 ]);
 
 /// A plain stage 1 of NixOS.
-pub(super) const NIXOS: Shape = shape(&[
-    ("init", "#!/nix/store/x-extra-utils/bin/ash\nfor i in sd_mod vmw_pvscsi; do modprobe $i; done\n"),
-]);
+pub(super) const NIXOS: Shape = shape(&[(
+    "init",
+    "#!/nix/store/x-extra-utils/bin/ash\nfor i in sd_mod vmw_pvscsi; do modprobe $i; done\n",
+)]);
 
 /// Makes the archive as the generator would, by cpio.
 pub(super) fn archive(source: &Path, kver: &str, shape: Shape, modules: &[&str]) -> Vec<u8> {
