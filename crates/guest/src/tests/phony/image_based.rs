@@ -1,6 +1,6 @@
 //! Systems whose root is an image: Fedora CoreOS, MicroOS, NixOS, Flatcar, Talos.
 
-use super::shapes::{DRACUT, NIXOS};
+use super::shapes::{DRACUT, NIXOS, TALOS};
 use super::{BOOT, DATA, ESP, KERNEL, Kernel, Layout, Packed, ROOT, os};
 
 const ZSTD: &[&str] = &["zstd", "-qc"];
@@ -85,8 +85,11 @@ elf
 === /etc/selinux/config
 SELINUX=enforcing
 SELINUXTYPE=targeted
+=== /etc/selinux/targeted/contexts/files/file_contexts
+/.*	system_u:object_r:default_t:s0
 "#,
     )
+    .rpms(&["systemd"])
     .disk(0, "gpt")
     .part(2, "vfat", ESP, "")
     .part(3, "ext4", BOOT, "/boot")
@@ -167,6 +170,7 @@ elf
 "#,
     )
     .files("=== /usr/lib/modules/6.9.9-1-default/vmlinuz\nkernel\n")
+    .rpms(&["systemd"])
     .disk(0, "gpt")
     .part(2, "vfat", ESP, "/boot/efi")
     .part(3, "btrfs", ROOT, "/")
@@ -298,11 +302,6 @@ tar
 kernel
 === /boot/EFI/boot/bootx64.efi
 grub
-=== /boot/EFI/boot/grub.cfg
-set default="flatcar"
-menuentry "Flatcar USR-A" --id=flatcar-a {
-   linux /flatcar/vmlinuz-a mount.usr=/dev/mapper/usr verity.usr=PARTUUID=7130c94a-213a-4e5a-8e26-6cce9662f132 rootflags=rw consoleblank=0 root=LABEL=ROOT console=ttyS0,115200n8 console=tty0 flatcar.oem.id=vmware
-}
 === /oem/grub.cfg
 # Flatcar GRUB settings
 set oem_id="vmware"
@@ -350,8 +349,6 @@ VERSION_ID=v1.7.5
 PRETTY_NAME="Talos (v1.7.5)"
 === /boot/A/vmlinuz
 kernel
-=== /boot/A/initramfs.xz
-not looked at
 === /boot/grub/grub.cfg
 set default="A - Talos v1.7.5"
 set timeout=3
@@ -368,5 +365,6 @@ grub
     .part(1, "vfat", ESP, "/boot/EFI")
     .part(3, "xfs", BOOT, "/boot")
     .part(6, "xfs", ROOT, "/")
+    .initrd_with("/boot/A/initramfs.xz", "none", TALOS, &["xz", "--check=crc32", "-c"], &[])
     .check();
 }

@@ -13,7 +13,7 @@ mod image_based;
 mod independent;
 mod old;
 mod redhat;
-mod shapes;
+pub(super) mod shapes;
 mod suse;
 
 use std::collections::HashMap;

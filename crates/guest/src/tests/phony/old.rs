@@ -110,6 +110,7 @@ start on stopped rc
 install pciehp /sbin/modprobe -q --ignore-install acpiphp; /bin/true
 "#,
     )
+    .rpms(&["filesystem"])
     .disk(0, "dos")
     .part(1, "ext4", BOOT, "/boot")
     .part(2, "LVM2_member", "pv", "")
@@ -191,6 +192,7 @@ HWADDR=00:16:3E:11:22:33
 ONBOOT=yes
 "#,
     )
+    .rpms(&["filesystem"])
     .disk(0, "dos")
     .part(1, "ext3", BOOT, "/boot")
     .part(2, "LVM2_member", "pv", "")
@@ -322,6 +324,7 @@ SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{address}=="00:50:56:9a:00:9
 #!/bin/sh
 "#,
     )
+    .rpms(&["filesystem"])
     .disk(0, "dos")
     .part(1, "swap", SWAP, "")
     .part(2, "ext3", ROOT, "/")

@@ -178,6 +178,7 @@ devices {
 }
 "#,
     )
+    .rpms(&["open-vm-tools", "systemd"])
     .disk(0, "dos")
     .part(1, "xfs", BOOT, "/boot")
     .part(2, "LVM2_member", "pv0", "")

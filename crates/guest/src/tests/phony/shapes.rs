@@ -10,7 +10,7 @@ use crate::linux::initrd;
 
 /// See the module.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub(super) files: &'static [(&'static str, &'static str)],
     /// Directory of the modules where they lie flat.
     pub(super) flat: Option<&'static str>,
@@ -171,6 +171,13 @@ pub(super) const NIXOS: Shape = shape(&[(
     "#!/nix/store/x-extra-utils/bin/ash\nfor i in sd_mod vmw_pvscsi; do modprobe $i; done\n",
 )]);
 
+/// Talos: the whole system as a squashfs; no modules beside.
+pub(super) const TALOS: Shape = Shape {
+    files: &[("init", "elf"), ("rootfs.sqsh", "hsqs")],
+    flat: Some("lib"),
+    early: false,
+};
+
 /// Makes the archive as the generator would, by cpio.
 pub(super) fn archive(source: &Path, kver: &str, shape: Shape, modules: &[&str]) -> Vec<u8> {
     let scratch = tempfile::tempdir().unwrap();
@@ -183,11 +190,14 @@ pub(super) fn archive(source: &Path, kver: &str, shape: Shape, modules: &[&str])
         symlink("usr/lib", inside.join("lib")).unwrap();
     }
     let mut found = Vec::new();
-    super::golden::walk(source, Path::new(""), &mut |path, full| {
+    let mut visit = |path: &str, full: &Path| {
         if full.is_file() && path.contains(".ko") {
             found.push(path.to_owned());
         }
-    });
+    };
+    if source.exists() {
+        super::golden::walk(source, Path::new(""), &mut visit);
+    }
     for path in found {
         let file = path.rsplit('/').next().unwrap();
         let name = file.split('.').next().unwrap();

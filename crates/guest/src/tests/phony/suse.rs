@@ -116,6 +116,7 @@ DOMU_INITRD_MODULES="xennet xenblk"
 MODULES_LOADED_ON_BOOT=""
 "#,
         )
+        .rpms(&["open-vm-tools", "systemd"])
         .disk(0, "dos")
         .part(1, "swap", SWAP, "")
         .part(2, "ext4", ROOT, "/")
