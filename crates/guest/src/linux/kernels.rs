@@ -109,7 +109,12 @@ fn kernel(
 fn of_menu(root: &Root, kver: &str, menu: &[MenuEntry]) -> Option<(String, Option<String>)> {
     let of_it = |path: &str| {
         let mut parts = path.split('/');
-        parts.any(|part| part == kver || part.strip_suffix(kver).is_some_and(|rest| rest.ends_with('-')))
+        parts.any(|part| {
+            part == kver
+                || part
+                    .strip_suffix(kver)
+                    .is_some_and(|rest| rest.ends_with('-'))
+        })
     };
     let entry = menu.iter().find(|entry| {
         let kernel = entry.kernel.as_deref();

@@ -365,6 +365,12 @@ grub
     .part(1, "vfat", ESP, "/boot/EFI")
     .part(3, "xfs", BOOT, "/boot")
     .part(6, "xfs", ROOT, "/")
-    .initrd_with("/boot/A/initramfs.xz", "none", TALOS, &["xz", "--check=crc32", "-c"], &[])
+    .initrd_with(
+        "/boot/A/initramfs.xz",
+        "none",
+        TALOS,
+        &["xz", "--check=crc32", "-c"],
+        &[],
+    )
     .check();
 }
