@@ -354,9 +354,12 @@ fn release(of: &str) -> Option<Vec<u8>> {
     fixture(path.strip_prefix("os/").unwrap())
 }
 
+/// Files of a directory.
+type Content = Vec<(String, Vec<u8>)>;
+
 /// Files of a module directory, made once for each kind of kernel.
-fn modules(kernel: &Kernel) -> Vec<(String, Vec<u8>)> {
-    static MADE: OnceLock<Mutex<HashMap<String, Vec<(String, Vec<u8>)>>>> = OnceLock::new();
+fn modules(kernel: &Kernel) -> Content {
+    static MADE: OnceLock<Mutex<HashMap<String, Content>>> = OnceLock::new();
     let key = format!(
         "{} {:?} {:?}",
         suffix(kernel.packed),
@@ -378,7 +381,7 @@ fn suffix(packed: Packed) -> &'static str {
     }
 }
 
-fn make_modules(kernel: &Kernel) -> Vec<(String, Vec<u8>)> {
+fn make_modules(kernel: &Kernel) -> Content {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("lib/modules/1.0");
     let mut builtin = "kernel/fs/ext4/ext4.ko\n".to_owned();

@@ -13,6 +13,7 @@ const SINCE: &[&str] = &[
 ];
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the guest's files are data")]
 fn rhel_6_with_grub_legacy() {
     let Some(os) = os("rhel_6_with_grub_legacy", Layout::Split) else {
         return;
@@ -128,6 +129,7 @@ install pciehp /sbin/modprobe -q --ignore-install acpiphp; /bin/true
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the guest's files are data")]
 fn centos_5_from_xen() {
     let Some(os) = os("centos_5_from_xen", Layout::Split) else {
         return;

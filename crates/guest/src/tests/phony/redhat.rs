@@ -59,6 +59,7 @@ fn base(os: Os) -> Os {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the guest's files are data")]
 fn centos_7() {
     let Some(os) = os("centos_7", Layout::Merged) else {
         return;
@@ -293,6 +294,7 @@ ONBOOT=yes
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the guest's files are data")]
 fn rocky_9_with_rescue_kernel() {
     let Some(os) = os("rocky_9_with_rescue_kernel", Layout::Merged) else {
         return;
