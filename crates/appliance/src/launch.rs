@@ -53,6 +53,8 @@ pub struct LaunchOptions {
     pub exports: Vec<String>,
     /// Logical sector size of each, in bytes; 512 where none is said. A partition table counts in them.
     pub sector_sizes: Vec<u32>,
+    /// An archive with files for the guest, in the scratch folder: one more disk, read-only.
+    pub payload: Option<PathBuf>,
 }
 
 impl LaunchOptions {
@@ -73,6 +75,7 @@ impl LaunchOptions {
             nbd_socket,
             exports,
             sector_sizes: Vec::new(),
+            payload: None,
         }
     }
 
@@ -137,6 +140,7 @@ impl Appliance {
             nbd_socket: &options.nbd_socket,
             exports: &options.exports,
             sector_sizes: &options.sector_sizes,
+            payload: options.payload.as_deref(),
         };
         let qemu = Qemu::start(&program, &config)?;
         let watch = Watch {

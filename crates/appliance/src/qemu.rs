@@ -38,6 +38,7 @@ pub(crate) struct Config<'a> {
     pub(crate) nbd_socket: &'a Path,
     pub(crate) exports: &'a [String],
     pub(crate) sector_sizes: &'a [u32],
+    pub(crate) payload: Option<&'a Path>,
 }
 
 /// The program, found and new enough.
@@ -166,8 +167,31 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
             ),
         ]);
     }
+    args.extend(payload(config));
     args
 }
+
+/// The disk with files for the guest, behind the guest's own.
+fn payload(config: &Config<'_>) -> Vec<OsString> {
+    let Some(payload) = config.payload else {
+        return Vec::new();
+    };
+    let file = payload.strip_prefix(config.scratch).unwrap_or(payload);
+    let file = file.to_string_lossy().replace(',', ",,");
+    let blockdev = format!(
+        "raw,node-name=payload,read-only=on,file.driver=file,file.read-only=on,file.filename={file}"
+    );
+    let device = format!(
+        "virtio-blk-pci,drive=payload,serial={PAYLOAD_SERIAL},multifunction=on,addr={}",
+        address(config.exports.len())
+    );
+    ["-blockdev", &blockdev, "-device", &device]
+        .map(OsString::from)
+        .to_vec()
+}
+
+/// By which applianced knows the disk that holds the payload.
+const PAYLOAD_SERIAL: &str = "v2v-payload";
 
 /// Place of a disk on the PCI bus, `SLOT.FUNCTION`: eight disks in a slot make room for 216 of them.
 fn address(index: usize) -> String {
@@ -368,6 +392,7 @@ mod tests {
             nbd_socket: Path::new("/very/long/scratch/nbd.sock"),
             exports: &["disk0".to_owned()],
             sector_sizes: &[4096],
+            payload: Some(Path::new("/very/long/scratch/payload.tar")),
         };
         let args: Vec<_> = arguments(&config)
             .into_iter()
@@ -381,6 +406,16 @@ mod tests {
         assert!(
             args.iter()
                 .any(|arg| arg.ends_with(",logical_block_size=4096,physical_block_size=4096")),
+            "{args:?}"
+        );
+        assert!(
+            args.iter()
+                .any(|arg| arg.contains("read-only=on") && arg.ends_with("filename=payload.tar")),
+            "{args:?}"
+        );
+        assert!(
+            args.iter()
+                .any(|arg| arg.contains("serial=v2v-payload") && arg.ends_with("addr=0x4.1")),
             "{args:?}"
         );
         assert!(
@@ -412,6 +447,7 @@ mod tests {
             nbd_socket: Path::new("/x"),
             exports: &[],
             sector_sizes: &[],
+            payload: None,
         };
         let qemu = Qemu::start(&fake, &config).unwrap();
         while qemu.status().is_none() {

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+/// The way that is left for every guest.
+const COMPAT: &str = "--compat copies the disks unchanged and gives the machine SATA disks and e1000e adapters, \
+                      which most systems start from as they are";
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -54,9 +58,26 @@ pub enum Error {
         /// Its name.
         product: String,
     },
+    /// Everything that could hold a system is encrypted.
+    #[error(
+        "no operating system found outside of encrypted volumes, and no key opened {volumes}; give it with --key"
+    )]
+    Locked {
+        /// Their devices and kinds.
+        volumes: String,
+    },
     /// `--network`, `--bridge` or `--mac` cannot be followed.
     #[error("{0}")]
     Network(String),
+    /// A file of this host cannot be taken along into the guest.
+    #[error("copying {path} for the guest")]
+    Payload {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The report file cannot be written.
     #[error("writing the report {path}")]
     Report {
@@ -106,7 +127,23 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Target(error) => error.hint(),
+            Self::NoOperatingSystem { .. }
+            | Self::UnsupportedGuest { .. }
+            | Self::Locked { .. }
+            | Self::Appliance(appliance::Error::Refused(_)) => Some(COMPAT),
             _ => None,
         }
+    }
+
+    /// True when the guest is the reason: the same program on the same host may well convert another one.
+    pub fn is_of_guest(&self) -> bool {
+        matches!(
+            self,
+            Self::NoOperatingSystem { .. }
+                | Self::SeveralRoots { .. }
+                | Self::UnsupportedGuest { .. }
+                | Self::Locked { .. }
+                | Self::Appliance(appliance::Error::Refused(_))
+        )
     }
 }

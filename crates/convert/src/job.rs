@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use source::{SourceKind, SourceOptions};
 use target::TargetOptions;
-use types::{BlockBus, CancelToken, Change, Customise, GuestInfo, StaticIp};
+use types::{BlockBus, CancelToken, Change, Customise, GuestInfo, StaticIp, StepReport};
 
 use crate::{NetworkRules, Result};
 
@@ -116,6 +116,8 @@ pub struct Outcome {
     pub placed: target::Placed,
     /// Changes made in the guest.
     pub changes: Vec<Change>,
+    /// What became of each step.
+    pub steps: Vec<StepReport>,
     /// The guest as it was found.
     pub guest: GuestInfo,
 }

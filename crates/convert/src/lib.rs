@@ -2,28 +2,33 @@
 //!
 //! ```text
 //! open source ─> check target ─> launch appliance ─> inspect ─> convert ─> trim ─> copy ─> finish
-//!      │                │                                                         │
+//!      │                │          └────────── prepare, and inspect() ──────┘     │
 //!      │                └── everything that can be refused is refused here        │
 //!      └── manifest hashes run beside the rest, and must hold before ─────────────┴─> finish
 //! ```
 //!
 //! [`run`] is the list; each stage is a file in `stages/`. The command line and the server call the same function.
+//! [`inspect`](fn@inspect) goes as far as the copy and says what it saw.
 
 mod error;
 mod events;
+mod foreign;
+mod inspection;
 mod job;
 mod networks;
+mod payload;
+pub mod report;
 mod stages;
 
 pub use error::{Error, Result};
 pub use events::{DiskProgress, Events, Stage};
+pub use inspection::inspect;
 pub use job::{
     ApplianceOptions, Conversion, Gate, Job, Open, Outcome, PayloadFile, RootChoice, Trim, Unknown,
 };
 pub use networks::{MacRule, NetworkRules};
 
 use source::Opened;
-use target::Finished;
 use types::CancelToken;
 
 /// Opens a source and converts it. On any error nothing is left in the target, and nothing is left running.
@@ -45,41 +50,24 @@ pub fn run_opened(
     }
     job.networks.apply(&mut opened.machine)?;
     let (mut target, host) = stages::check::run(job, &opened, events, cancel)?;
-    let result = stages::verify::beside(opened.verifications, events, cancel, |verified| {
-        let mut guest = stages::launch::run(
-            job,
-            &host,
-            &opened.disks,
-            target.scratch_dir(),
-            events,
-            cancel,
-        )?;
-        let inspected = stages::inspect::run(job, &mut guest, events)?;
-        let converted = stages::convert::run(job, &mut guest, &inspected, &opened.machine, events)?;
-        let overlays = stages::trim::run(job, guest, &inspected, events)?;
-        stages::copy::run(
+    let verifications = std::mem::take(&mut opened.verifications);
+    let result = stages::verify::beside(verifications, events, cancel, |verified| {
+        let scratch = target.scratch_dir().to_owned();
+        let mut seen = stages::prepare::Seen::default();
+        let prepared =
+            stages::prepare::run(job, &host, &opened, &scratch, &mut seen, events, cancel)?;
+        let disks = stages::copy::run(
             job,
             &opened.machine,
-            &converted.caps,
-            &overlays,
+            &prepared.outcome.caps,
+            &prepared.overlays,
             target.as_mut(),
             events,
             cancel,
         )?;
         verified.wait()?;
         gate.before_finish(events, cancel)?;
-        let finished = Finished {
-            machine: &opened.machine,
-            caps: &converted.caps,
-            guest: Some(&inspected.guest),
-        };
-        let placed =
-            stages::finish::run(job, &finished, &converted.changes, target.as_mut(), events)?;
-        Ok(Outcome {
-            placed,
-            changes: converted.changes,
-            guest: inspected.guest,
-        })
+        stages::finish::run(job, &opened, prepared, disks, target.as_mut(), events)
     });
     drop(target);
     result

@@ -10,17 +10,20 @@
 mod error;
 mod hostcmd;
 mod linux;
+mod payload;
 mod recorder;
 mod root;
 
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, StorageMap};
 
 pub use error::{Error, ErrorKind, Result};
+pub use linux::customise::GuestCode;
 pub use linux::hibernation::{
     SWAP_SIGNATURE_END, has_suspend_signature, hibernated, refuse_hibernated,
     refuse_hibernated_files, resume_places,
 };
 pub use linux::mounts::{fstab_concerns, root_subvolume};
+pub use payload::{Member, MemberKind, Payload};
 pub use recorder::Recorder;
 pub use root::{CONFIG_MAX, Entry, INITRD_MAX, Kind, Meta, Root};
 
@@ -65,7 +68,33 @@ pub fn convert(
     options: &ConvertOptions,
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
-    linux::convert::convert(root, guest, storage, options, step)
+    convert_with(root, guest, storage, options, &Lent::default(), step)
+}
+
+/// What a conversion may use besides the guest.
+#[derive(Debug, Default)]
+pub struct Lent<'a> {
+    /// Files of the host.
+    pub payload: Payload,
+    /// Runs the guest's programs.
+    pub guest_code: Option<&'a dyn GuestCode>,
+}
+
+/// [`convert`] with files of the host, and perhaps programs of the guest.
+pub fn convert_with(
+    root: &Root,
+    guest: &GuestInfo,
+    storage: &StorageMap,
+    options: &ConvertOptions,
+    lent: &Lent<'_>,
+    step: &mut dyn FnMut(&str),
+) -> Result<ConvertOutcome> {
+    linux::convert::convert(root, guest, storage, options, lent, step)
+}
+
+/// Says what of an expression of `--edit` is not understood.
+pub fn check_edit(expression: &str) -> Result<()> {
+    linux::customise::substitution::Program::parse(expression).map(drop)
 }
 
 #[cfg(test)]

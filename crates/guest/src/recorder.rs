@@ -11,6 +11,8 @@ use crate::linux::escapes::printable;
 use crate::root::{CONFIG_MAX, INITRD_MAX, Kind, Root};
 use crate::{ErrorKind, Result};
 
+mod files;
+
 /// More warnings than these are left out: nobody reads them, and a hostile guest has as many as it likes.
 const WARNINGS_MAX: usize = 500;
 

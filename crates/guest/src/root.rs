@@ -17,6 +17,8 @@ use rustix::io::Errno;
 
 use crate::{Error, ErrorKind, Result};
 
+mod attributes;
+
 /// Configuration files are read whole up to this many bytes.
 pub const CONFIG_MAX: u64 = 4 << 20;
 /// An initramfs is read up to this many bytes.

@@ -368,8 +368,8 @@ async fn answer(
 ) -> Result<(), ()> {
     let begin = usize::try_from(request.offset).unwrap_or(usize::MAX);
     let end = begin.saturating_add(request.len as usize).min(disk.len());
-    let plain = disk.get(begin..end).unwrap_or_default();
-    let mut chunk = build(request, plain, Vec::new(), Compress::Never).chunk;
+    let plain = bytes::Bytes::copy_from_slice(disk.get(begin..end).unwrap_or_default());
+    let mut chunk = build(request, &plain, Vec::new(), Compress::Never).chunk;
     match lie {
         Lie::ShortData => chunk.data.truncate(chunk.data.len() / 2),
         Lie::LongData => chunk.data = [&chunk.data[..], &[1; 512]].concat().into(),

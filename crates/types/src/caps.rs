@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arch, Change, Customise, Firmware, MacAddr, Nic, StepReport};
+use crate::{Arch, Change, Customise, Firmware, MacAddr, Nic, Space, StepReport};
 
 /// What the host tells the guest converter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,9 @@ pub struct ConvertOutcome {
     pub steps: Vec<StepReport>,
     /// Entries for the boot menu of the new machine's UEFI firmware, the default one first.
     pub boot_entries: Vec<BootEntry>,
+    /// Room that it took on `/`, `/boot` and wherever else it took any.
+    #[serde(default)]
+    pub space: Vec<Space>,
 }
 
 /// An entry of UEFI's boot menu (`Boot####`, UEFI 2.10 section 3.1.3) that starts a program on a partition.

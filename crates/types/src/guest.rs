@@ -43,6 +43,9 @@ pub struct GuestInfo {
     pub has_guest_agent: bool,
     /// SELinux is set to enforcing or permissive.
     pub selinux: bool,
+    /// How its network is configured.
+    #[serde(default)]
+    pub network: Vec<NetworkConfig>,
     /// What its administrator should know before a conversion, the worst first.
     pub concerns: Vec<Concern>,
 }
@@ -106,6 +109,15 @@ pub struct KernelInfo {
     pub initrd_has_virtio: bool,
     /// The boot loader starts this one by default.
     pub is_default: bool,
+}
+
+/// Configuration of one network manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// `ifcfg`, `NetworkManager`, `netplan`, `systemd-networkd`, `ifupdown`, `wicked`, …
+    pub kind: String,
+    /// Its files in the guest.
+    pub files: Vec<String>,
 }
 
 /// A boot loader found in the guest.

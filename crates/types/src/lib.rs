@@ -17,11 +17,11 @@ pub use caps::{
     BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp,
 };
 pub use customise::{Customise, Password};
-pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, OsType};
+pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, NetworkConfig, OsType};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{
     Clock, CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen,
     Machine, Nic, NicModel, NicNetwork, Removable, RemovableKind, SectorSizes, Smbios,
 };
-pub use report::{Change, Concern, Severity, StepOutcome, StepReport};
+pub use report::{Change, Concern, Severity, Space, StepOutcome, StepReport};
 pub use storage::{BlockDevice, DeviceKind, StorageMap, disk_letters};

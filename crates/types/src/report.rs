@@ -40,6 +40,17 @@ pub enum StepOutcome {
     Skipped,
 }
 
+/// Room on a file system of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Where the guest mounts it.
+    pub path: String,
+    /// Bytes that the conversion took there.
+    pub needed: u64,
+    /// Bytes that were free before it, without the reserve for root.
+    pub found: u64,
+}
+
 /// Something about a guest that its administrator should know before the conversion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Concern {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::customise::CustomiseArgs;
+
 /// Options of a conversion.
 #[derive(Debug, Parser)]
 #[command(
@@ -11,6 +13,7 @@ use clap::Parser;
     version,
     about = "Converts a guest of VMware, VirtualBox or Hyper-V, or a disk, to run on KVM",
     after_help = "Long options may be written with one dash, as in virt-v2v: -os DIR, -of qcow2.\n\
+                  `v2v inspect --help`: what a conversion would do and meet, before anything is copied.\n\
                   `v2v image --help`: what else can be done with disk images, as qemu-img does it.\n\
                   `v2v serve --help`, `v2v token --help`, `v2v jobs --help`: physical machines.",
     override_usage = "v2v [-i MODE] [OPTIONS] SOURCE...",
@@ -109,7 +112,7 @@ pub(crate) struct Cli {
     /// Do not discard unused blocks: all (the default), or a list of mount points
     #[arg(long, value_name = "MP,MP...", num_args = 0..=1, require_equals = true, default_missing_value = "all", help_heading = "Conversion")]
     pub(crate) no_fstrim: Option<String>,
-    /// Write every change made in the guest to FILE, as JSON
+    /// Write what was done to FILE, as JSON: steps, changes, warnings, devices
     #[arg(long, value_name = "FILE", help_heading = "Conversion")]
     pub(crate) report: Option<PathBuf>,
     /// Bus of the disks if the guest can drive it: virtio-blk (the default) or virtio-scsi
@@ -137,11 +140,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "N", help_heading = "Conversion")]
     pub(crate) parallel: Option<usize>,
 
+    #[command(flatten)]
+    pub(crate) customise: CustomiseArgs,
+
     /// Print what was understood of the source, and stop
     #[arg(long, help_heading = "Talk")]
     pub(crate) print_source: bool,
     /// With --print-source: as JSON
-    #[arg(long, requires = "print_source", help_heading = "Talk")]
+    #[arg(long, help_heading = "Talk")]
     pub(crate) json: bool,
     /// JSON events on stdout, or on stream:stderr, fd:N, file:NAME; alone: list capabilities
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "stream:stdout", help_heading = "Talk")]

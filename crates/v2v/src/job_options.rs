@@ -139,6 +139,12 @@ fn refuse(cli: &Cli) -> Result<(), String> {
                 .to_owned(),
         );
     }
+    if let Some((option, why)) = cli.customise.not_for_a_job() {
+        return Err(format!("--{option} does not go here: {why}"));
+    }
+    if cli.qemu_ga.is_some() {
+        return Err("--qemu-ga does not go here: it reads a file of the server".to_owned());
+    }
     for (given, option) in [
         (cli.json, "--json"),
         (cli.machine_readable.is_some(), "--machine-readable"),
@@ -269,10 +275,22 @@ mod tests {
                 "{text}: {error}"
             );
         }
-        let error = parsed("-o null --key all:key:hunter2").unwrap_err();
-        assert!(
-            error.contains("--key") && !error.contains("hunter2"),
-            "{error}"
-        );
+        for text in [
+            "--key all:key:hunter2",
+            "--root-password password:hunter2",
+            "--password kim:password:hunter2",
+            "--upload /etc/shadow:/x",
+            "--ssh-inject root",
+            "--qemu-ga /x.deb",
+        ] {
+            let error = parsed(&format!("-o null {text}")).unwrap_err();
+            let option = text.split(' ').next().unwrap();
+            assert!(
+                error.contains(option) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        let conversion = parsed("-o null --hostname=a --touch=/b --hostname=c").unwrap();
+        assert_eq!(conversion.customise.len(), 3);
     }
 }

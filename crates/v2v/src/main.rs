@@ -2,8 +2,10 @@
 
 mod admin;
 mod cli;
+mod customise;
 mod image_cmd;
 mod input;
+mod inspect_cmd;
 mod iso_cmd;
 mod job_options;
 mod jobs_cmd;
@@ -21,8 +23,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use clap::{CommandFactory, FromArgMatches};
+use anyhow::{Context, Result, bail};
+use clap::{Command, CommandFactory, FromArgMatches};
 use types::CancelToken;
 
 use crate::cli::Cli;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some("image") => run_image(args),
         Some("serve") => done(serve_cmd::run(rest())),
         Some("token") => done(token_cmd::run(rest())),
+        Some("inspect") => inspect_cmd::run(rest()),
         Some("jobs") => done(jobs_cmd::run(rest())),
         Some("iso") => iso_cmd::run(rest()).map_err(Failure::from),
         _ => done(run_conversion(args)),
@@ -61,22 +64,15 @@ fn run_image(args: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 fn run_conversion(args: Vec<OsString>) -> Result<()> {
-    let mut command = Cli::command();
-    command.build();
-    let args = normalise::normalise(&command, args);
-    let matches = match command.try_get_matches_from(std::iter::once("v2v".into()).chain(args)) {
-        Ok(matches) => matches,
-        Err(error) if error.use_stderr() => {
-            let _ = error.print();
-            std::process::exit(1);
-        }
-        Err(help) => help.exit(),
-    };
-    let cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = parse(Cli::command(), args)?;
     log_to_stderr(&cli);
+    if cli.json && !cli.print_source {
+        bail!("--json goes with --print-source, or with `v2v inspect`");
+    }
     if cli.machine_readable.is_some() && cli.sources.is_empty() && cli.input_mode.is_none() {
         return Ok(io::stdout().write_all(CAPABILITIES.as_bytes())?);
     }
+    let generated = cli.customise.expand()?;
     let job = options::job(&cli)?;
     if cli.print_source {
         return print_source(&job, cli.json);
@@ -87,23 +83,53 @@ fn run_conversion(args: Vec<OsString>) -> Result<()> {
         .map(printer::json_stream)
         .transpose()
         .context("--machine-readable")?;
+    if !generated.is_empty()
+        && matches!(
+            cli.machine_readable.as_deref(),
+            Some("stream:stdout" | "fd:1")
+        )
+    {
+        bail!(
+            "a random password is printed on stdout, which --machine-readable uses: give it stream:stderr or file:NAME"
+        );
+    }
     let cancel = CancelToken::new();
     signals::listen(&cancel).context("listening for signals")?;
     let printer = Printer::new(cli.quiet, cli.verbose, json);
     match convert::run(&job, &printer, &cancel) {
         Ok(outcome) => {
             printer.end(Ok(&outcome));
-            Ok(())
+            tell(&generated)
         }
         Err(error) => {
-            let hint = error.hint().map(str::to_owned);
-            let mut line = one_line(&anyhow::Error::from(error));
-            if let Some(hint) = hint {
-                line = format!("{line} (hint: {hint})");
-            }
+            let line = with_hint(error);
             printer.end(Err(&line));
             Err(anyhow::Error::msg(line))
         }
+    }
+}
+
+/// The only place where random passwords are told.
+fn tell(generated: &[customise::Generated]) -> Result<()> {
+    let mut stdout = io::stdout();
+    for customise::Generated { user, password } in generated {
+        writeln!(stdout, "random password of {user}: {password}")?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// The command line as `command` has it; `--help` and what is wrong end the program here.
+fn parse(mut command: Command, args: impl IntoIterator<Item = OsString>) -> Result<Cli> {
+    command.build();
+    let args = normalise::normalise(&command, args);
+    let name = command.get_name().to_owned().into();
+    match command.try_get_matches_from(std::iter::once(name).chain(args)) {
+        Ok(matches) => Ok(Cli::from_arg_matches(&matches)?),
+        Err(error) if error.use_stderr() => {
+            let _ = error.print();
+            std::process::exit(1);
+        }
+        Err(help) => help.exit(),
     }
 }
 
@@ -115,6 +141,13 @@ fn print_source(job: &convert::Job, json: bool) -> Result<()> {
         source::describe(&opened)
     };
     Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+/// A failed conversion on one line.
+fn with_hint(error: convert::Error) -> String {
+    let hint = error.hint().map(str::to_owned);
+    let line = one_line(&anyhow::Error::from(error));
+    hint.map_or_else(|| line.clone(), |hint| format!("{line} (hint: {hint})"))
 }
 
 /// The chain of causes on one line, each once.
@@ -150,6 +183,7 @@ fn log_to_stderr(cli: &Cli) {
 /// `--machine-readable` alone: one capability a line, as virt-v2v prints them.
 const CAPABILITIES: &str = "v2v\n\
     colours-option\n\
+    customize-ops\n\
     io\n\
     mac-option\n\
     mac-ip-option\n\

@@ -1,6 +1,6 @@
 //! From the command line to a [`Job`]: every option and combination is checked here, before any work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +47,12 @@ pub(crate) fn job(cli: &Cli) -> Result<Job> {
 /// What is to be done with a source, whatever it is.
 pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Conversion> {
     let (networks, static_ips) = network_rules(cli)?;
+    if cli.compat
+        && let Some(option) = cli.customise.first()
+    {
+        bail!("--compat changes nothing in the guest: --{option} does not go with it");
+    }
+    let customisation = cli.customise.read(cli.allow_guest_code)?;
     Ok(Conversion {
         target: target_options(cli, source_options)?,
         name: cli.output_name.clone(),
@@ -71,11 +77,33 @@ pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Co
         report: cli.report.clone(),
         unknown: unknown(cli)?,
         block_driver: block_driver(cli.block_driver.as_deref())?,
-        customise: Vec::new(),
-        payload: Vec::new(),
-        qemu_ga: cli.qemu_ga.clone(),
+        customise: customisation.changes,
+        payload: customisation.payload,
+        qemu_ga: qemu_ga(cli.qemu_ga.as_deref())?,
         allow_guest_code: cli.allow_guest_code,
     })
+}
+
+/// A package of one of the two kinds that there are.
+fn qemu_ga(file: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
+    let name = file.display();
+    if !file
+        .extension()
+        .is_some_and(|end| end == "deb" || end == "rpm")
+    {
+        bail!("--qemu-ga {name}: expected a package, .deb or .rpm");
+    }
+    let is_file = std::fs::metadata(file)
+        .with_context(|| format!("--qemu-ga {name}"))?
+        .is_file();
+    if !is_file || file.to_str().is_none() {
+        bail!("--qemu-ga {name}: expected a regular file with a name in UTF-8");
+    }
+    std::fs::File::open(file).with_context(|| format!("--qemu-ga {name}"))?;
+    Ok(Some(file.to_owned()))
 }
 
 fn unknown(cli: &Cli) -> Result<Unknown> {

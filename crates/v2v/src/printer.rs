@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use convert::{DiskProgress, Events, Stage};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
-use types::GuestInfo;
+use types::{GuestInfo, StepOutcome, StepReport};
 
 /// Time between two plain progress lines of one disk.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -22,6 +22,8 @@ pub(crate) struct Printer {
     start: Instant,
     quiet: bool,
     verbose: bool,
+    /// Warnings come with the result.
+    inspecting: bool,
     terminal: bool,
     bars: MultiProgress,
     json: Option<Mutex<Box<dyn Write + Send>>>,
@@ -49,11 +51,23 @@ impl Printer {
             start: Instant::now(),
             quiet,
             verbose,
+            inspecting: false,
             terminal,
             bars: MultiProgress::with_draw_target(target),
             json: json.map(Mutex::new),
             disks: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Warnings are part of what is printed at the end, and not printed as they come.
+    pub(crate) fn for_inspection(mut self) -> Self {
+        self.inspecting = true;
+        self
+    }
+
+    /// The last event of an inspection.
+    pub(crate) fn inspected(&self, convertible: bool) {
+        self.emit(&json!({"type": "inspected", "convertible": convertible}));
     }
 
     /// The last event: what was made, or the error.
@@ -66,7 +80,10 @@ impl Printer {
                     .iter()
                     .map(|file| file.display().to_string())
                     .collect();
-                self.emit(&json!({"type": "done", "files": files, "domain": outcome.placed.domain, "changes": outcome.changes.len()}));
+                self.emit(&json!({"type": "done", "files": files, "domain": outcome.placed.domain, "changes": outcome.changes.len(), "steps": outcome.steps}));
+                for line in steps(&outcome.steps) {
+                    self.line(&line);
+                }
                 self.line(&format!("finished: {}", files.join(" ")));
             }
             Err(message) => self.emit(&json!({"type": "error", "message": message})),
@@ -209,7 +226,9 @@ impl Events for Printer {
 
     fn warning(&self, text: &str) {
         self.emit(&json!({"type": "warning", "text": text}));
-        self.line(&format!("warning: {text}"));
+        if !self.inspecting || self.verbose {
+            self.line(&format!("warning: {text}"));
+        }
     }
 
     fn log(&self, line: &str) {
@@ -243,6 +262,29 @@ impl Events for Printer {
     }
 }
 
+/// What became of the steps, for people: how many did something, and each that could not.
+fn steps(steps: &[StepReport]) -> Vec<String> {
+    let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count();
+    let skipped: Vec<_> = steps
+        .iter()
+        .filter(|step| step.outcome == StepOutcome::Skipped)
+        .collect();
+    let first = format!(
+        "steps: {} applied, {} not needed, {} skipped{}",
+        count(StepOutcome::Applied),
+        count(StepOutcome::NotNeeded),
+        skipped.len(),
+        if skipped.is_empty() { "" } else { ":" }
+    );
+    std::iter::once(first)
+        .chain(
+            skipped
+                .iter()
+                .map(|step| format!("  {}: {}", step.name, step.reason)),
+        )
+        .collect()
+}
+
 /// Opens the stream that `--machine-readable=FORMAT` names.
 pub(crate) fn json_stream(format: &str) -> io::Result<Box<dyn Write + Send>> {
     let wrong = || {
@@ -271,4 +313,29 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipped_steps_are_named_with_their_reasons() {
+        let step = |name: &str, outcome, reason: &str| StepReport {
+            name: name.into(),
+            outcome,
+            reason: reason.into(),
+        };
+        let lines = steps(&[
+            step("initramfs", StepOutcome::Applied, ""),
+            step("console", StepOutcome::NotNeeded, "it has one"),
+            step("network", StepOutcome::Skipped, "two files disagree"),
+        ]);
+        let want = [
+            "steps: 1 applied, 1 not needed, 1 skipped:",
+            "  network: two files disagree",
+        ];
+        assert_eq!(lines, want);
+        assert_eq!(steps(&[]), ["steps: 0 applied, 0 not needed, 0 skipped"]);
+    }
 }

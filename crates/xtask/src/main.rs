@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod iso;
+mod matrix;
 mod packages;
 mod run;
 mod samples;
@@ -26,6 +27,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   appliance      only the appliance image
   iso [--agent PATH]
                  target/iso: p2v.iso, and its kernel and initrd for PXE
+  matrix [--build | --converted] [--jobs N] [NAME…]
+                 every guest of the matrix converted and booted: a table, and
+                 target/matrix/matrix.json; --build: only made, --converted: not
+                 booted before
   samples        only the sample guests
   packages       only the Debian packages";
 
@@ -44,6 +49,7 @@ fn main() -> Result<()> {
         "check" => test::check(),
         "appliance" => dist::appliance(run::Profile::Dev).map(|_| ()),
         "iso" => iso::run(rest),
+        "matrix" => matrix::run(rest),
         "samples" => samples::run(rest),
         "packages" => packages::ensure(packages::Group::Test),
         _ => bail!("no such command: {command}\n\n{USAGE}"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::run::{self, Profile};
-use crate::{dist, iso, packages, samples};
+use crate::{dist, iso, matrix, packages, samples};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -19,6 +19,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     run::build("agent", "p2v-agent", Profile::Dev)?;
     iso::for_tests()?;
     samples::build_all()?;
+    matrix::build_sample()?;
     let skips = testkit::skip_log();
     if skips.exists() {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;

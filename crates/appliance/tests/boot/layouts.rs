@@ -253,16 +253,6 @@ fn dirt_is_cleaned_and_damage_is_refused() {
     for hostname in ["five", "four"] {
         root_of(&guests, hostname);
     }
-    let concerns = &root_of(&guests, "five").concerns;
-    let damage = concerns
-        .iter()
-        .find(|concern| concern.what.contains("/dev/sdc"));
-    let damage = &damage.unwrap().what;
-    assert!(
-        damage.contains("damaged") && damage.contains("agi"),
-        "{damage}"
-    );
-    assert!(!damage.contains("/dev/vd"), "{damage}");
     machine.appliance.shutdown().unwrap();
     let alone = dir.path().join("alone");
     std::fs::create_dir(&alone).unwrap();
@@ -273,7 +263,7 @@ fn dirt_is_cleaned_and_damage_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("xfs file system on /dev/sda is damaged"),
+        error.contains("xfs file system on /dev/sda is damaged") && error.contains("agi"),
         "{error}"
     );
     machine.appliance.shutdown().unwrap();

@@ -1,19 +1,17 @@
 //! Changes the guest, in the overlay.
 
-use types::{ConvertOptions, ConvertOutcome, Machine};
+use types::{ConvertOptions, ConvertOutcome, GuestInfo, Machine};
 
-use super::inspect::Inspected;
 use super::launch::Running;
 use crate::{Conversion, Events, Result, Stage};
 
 pub(crate) fn run(
     job: &Conversion,
     running: &mut Running,
-    inspected: &Inspected,
+    guest: &GuestInfo,
     machine: &Machine,
     events: &dyn Events,
 ) -> Result<ConvertOutcome> {
-    let guest = &inspected.guest;
     events.stage(
         Stage::Convert,
         &format!("converting {} to run on KVM", guest.product_name),
@@ -24,7 +22,7 @@ pub(crate) fn run(
         firmware: machine.firmware,
         block_driver: job.block_driver,
         customise: job.customise.clone(),
-        qemu_ga: None,
+        qemu_ga: crate::payload::qemu_ga_member(job),
         allow_guest_code: job.allow_guest_code,
     };
     let outcome = running.ask(|appliance| {

@@ -10,6 +10,7 @@ use image::{BlockSink, BlockSource, Overlay, extents};
 use target::{Plan, Target};
 use types::{CancelToken, GuestCaps, Machine};
 
+use crate::report::DiskBytes;
 use crate::{Conversion, DiskProgress, Events, Result, Stage};
 
 pub(crate) fn run(
@@ -20,11 +21,15 @@ pub(crate) fn run(
     target: &mut dyn Target,
     events: &dyn Events,
     cancel: &CancelToken,
-) -> Result<()> {
-    let mut estimated_bytes = Vec::new();
+) -> Result<Vec<DiskBytes>> {
+    let mut disks = Vec::new();
     for overlay in overlays {
-        estimated_bytes.push(data_bytes(overlay.as_ref())?);
+        disks.push(DiskBytes {
+            virtual_size: overlay.virtual_size(),
+            data_bytes: data_bytes(overlay.as_ref())?,
+        });
     }
+    let estimated_bytes = disks.iter().map(|disk| disk.data_bytes).collect();
     target.check(&Plan {
         machine,
         caps: Some(caps),
@@ -48,7 +53,8 @@ pub(crate) fn run(
             if overlays.len() == 1 { "" } else { "s" }
         ),
     );
-    copy_all(job.parallel, overlays, &sinks, events, cancel)
+    copy_all(job.parallel, overlays, &sinks, events, cancel)?;
+    Ok(disks)
 }
 
 /// Copies `parallel` disks at a time; the processors are shared out among them.
@@ -130,7 +136,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What must be read and stored of this disk, at most.
-fn data_bytes(source: &dyn BlockSource) -> image::Result<u64> {
+pub(crate) fn data_bytes(source: &dyn BlockSource) -> image::Result<u64> {
     let ranges = data_ranges(source)?;
     Ok(ranges.iter().map(|range| range.end - range.start).sum())
 }

@@ -1,26 +1,31 @@
 //! Describes what is on the disks and chooses the operating system to convert.
 
-use types::{GuestInfo, OsType, StorageMap};
+use types::{DeviceKind, GuestInfo, OsType};
 
 use super::launch::Running;
-use crate::{Conversion, Error, Events, Result, RootChoice, Stage};
+use super::prepare::Seen;
+use crate::{Conversion, Error, Events, Result, RootChoice, Stage, foreign};
 
-/// The chosen guest and the devices around it.
-pub(crate) struct Inspected {
-    pub(crate) guest: GuestInfo,
-    pub(crate) storage: StorageMap,
-}
-
-pub(crate) fn run(
+/// Fills in what is on the disks.
+pub(crate) fn survey(
     job: &Conversion,
     running: &mut Running,
+    seen: &mut Seen,
     events: &dyn Events,
-) -> Result<Inspected> {
+) -> Result<()> {
     events.stage(Stage::Inspect, "inspecting the guest");
     let disks = running.overlays.len();
-    let (storage, guests) =
+    (seen.storage, seen.systems) =
         running.ask(|appliance| appliance.inspect(disks, &job.keys, &|line| events.log(line)))?;
-    let guest = choose(&job.root, guests, &storage, events)?;
+    Ok(())
+}
+
+/// The system to convert; one that cannot be is the error.
+pub(crate) fn choose(job: &Conversion, seen: &Seen, events: &dyn Events) -> Result<GuestInfo> {
+    if seen.systems.is_empty() {
+        return Err(nothing_found(seen));
+    }
+    let guest = pick(&job.root, &seen.systems, events)?.clone();
     if guest.os != OsType::Linux {
         return Err(Error::UnsupportedGuest {
             root: guest.root,
@@ -28,49 +33,59 @@ pub(crate) fn run(
         });
     }
     events.log(&format!("guest: {} on {}", guest.product_name, guest.root));
-    Ok(Inspected { guest, storage })
+    Ok(guest)
 }
 
-fn choose(
-    choice: &RootChoice,
-    mut guests: Vec<GuestInfo>,
-    storage: &StorageMap,
-    events: &dyn Events,
-) -> Result<GuestInfo> {
-    if guests.is_empty() {
-        let disks: Vec<_> = storage
-            .devices
-            .iter()
-            .filter(|device| matches!(device.kind, types::DeviceKind::Disk { .. }))
-            .map(|device| device.name.as_str())
-            .collect();
-        return Err(Error::NoOperatingSystem {
-            disks: disks.join(", "),
-        });
+fn nothing_found(seen: &Seen) -> Error {
+    let names: Vec<_> = seen
+        .storage
+        .devices
+        .iter()
+        .filter(|device| matches!(device.kind, DeviceKind::Disk { .. }))
+        .map(|device| device.name.as_str())
+        .collect();
+    let disks = names.join(", ");
+    if let Some(system) = foreign::identify(&seen.storage) {
+        return Error::UnsupportedGuest {
+            root: disks,
+            product: system.to_owned(),
+        };
     }
-    let index = match choice {
-        RootChoice::Device(wanted) => guests
-            .iter()
-            .position(|guest| guest.root == *wanted)
-            .ok_or_else(|| Error::NoSuchRoot {
-                wanted: wanted.clone(),
-                found: list(&guests),
-            })?,
-        RootChoice::First => 0,
-        _ if guests.len() == 1 => 0,
-        RootChoice::Ask => events
-            .choose_root(&guests)
-            .filter(|index| *index < guests.len())
-            .ok_or_else(|| Error::SeveralRoots {
-                roots: list(&guests),
-            })?,
-        RootChoice::Single => {
-            return Err(Error::SeveralRoots {
-                roots: list(&guests),
-            });
-        }
+    let locked: Vec<_> = foreign::locked(&seen.storage)
+        .into_iter()
+        .map(|(name, kind)| format!("{name} ({kind})"))
+        .collect();
+    if !locked.is_empty() {
+        return Error::Locked {
+            volumes: locked.join(", "),
+        };
+    }
+    Error::NoOperatingSystem { disks }
+}
+
+fn pick<'g>(
+    choice: &RootChoice,
+    guests: &'g [GuestInfo],
+    events: &dyn Events,
+) -> Result<&'g GuestInfo> {
+    let several = || Error::SeveralRoots {
+        roots: list(guests),
     };
-    Ok(guests.swap_remove(index))
+    match (choice, guests) {
+        (RootChoice::Device(wanted), _) => {
+            let found = guests.iter().find(|guest| guest.root == *wanted);
+            found.ok_or_else(|| Error::NoSuchRoot {
+                wanted: wanted.clone(),
+                found: list(guests),
+            })
+        }
+        (RootChoice::First, [first, ..]) | (_, [first]) => Ok(first),
+        (RootChoice::Ask, _) => events
+            .choose_root(guests)
+            .and_then(|index| guests.get(index))
+            .ok_or_else(several),
+        _ => Err(several()),
+    }
 }
 
 fn list(guests: &[GuestInfo]) -> String {

@@ -63,6 +63,7 @@ pub(crate) fn run(
             .map(|disk| disk.logical_sector_size())
             .collect(),
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
+        payload: crate::payload::write(job, scratch, cancel)?,
         ..LaunchOptions::new(
             host.accel,
             scratch.to_owned(),

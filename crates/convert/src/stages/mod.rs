@@ -10,6 +10,8 @@ pub(crate) mod launch;
 
 pub(crate) mod inspect;
 
+pub(crate) mod prepare;
+
 pub(crate) mod convert;
 
 pub(crate) mod trim;
@@ -17,3 +19,5 @@ pub(crate) mod trim;
 pub(crate) mod copy;
 
 pub(crate) mod finish;
+
+mod pending;

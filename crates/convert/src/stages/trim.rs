@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use image::Overlay;
 
-use super::inspect::Inspected;
 use super::launch::Running;
 use crate::{Conversion, Error, Events, Result, Stage, Trim};
 
 pub(crate) fn run(
     job: &Conversion,
     mut running: Running,
-    inspected: &Inspected,
+    root: &str,
     events: &dyn Events,
 ) -> Result<Vec<Arc<Overlay>>> {
     events.stage(Stage::Trim, "discarding unused blocks");
@@ -19,13 +18,9 @@ pub(crate) fn run(
         Trim::AllBut(skip) => (true, skip),
         Trim::Nothing => (false, &[]),
     };
-    let root = &inspected.guest.root;
     let discarded =
         running.ask(|appliance| appliance.trim(root, fstrim, skip, &|line| events.log(line)))?;
-    events.log(&format!(
-        "{discarded} bytes discarded; {} devices",
-        inspected.storage.devices.len()
-    ));
+    events.log(&format!("{discarded} bytes discarded"));
     let Running {
         appliance,
         server,

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap};
+use types::{BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, Space, StorageMap};
 
 use crate::linux::caps;
+use crate::linux::customise::{self, GuestCode};
 use crate::linux::devices::Devices;
 use crate::linux::hibernation;
 use crate::linux::modules::Modules;
 use crate::linux::steps::{STEPS, Step, default_kernel, firstboot, initramfs, network};
-use crate::{Error, ErrorKind, Recorder, Result, Root};
+use crate::payload::Payload;
+use crate::{Error, ErrorKind, Lent, Recorder, Result, Root};
 
 /// Small files are all that conversion adds outside /boot and the ESP.
 const ROOT_FREE_MIN: u64 = 4 << 20;
@@ -43,6 +45,10 @@ pub(crate) struct Context<'a> {
     pub(crate) default_kernel: Option<default_kernel::Choice>,
     /// For the firmware's boot menu.
     pub(crate) boot_entries: Vec<BootEntry>,
+    /// Files of the host; [`Recorder::install`] copies one into the guest.
+    pub(crate) payload: &'a Payload,
+    /// Runs the guest's programs, where that is possible.
+    pub(crate) guest_code: Option<&'a dyn GuestCode>,
 }
 
 /// See [`crate::convert`].
@@ -51,6 +57,7 @@ pub(crate) fn convert(
     guest: &GuestInfo,
     storage: &StorageMap,
     options: &ConvertOptions,
+    lent: &Lent<'_>,
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
     hibernation::refuse_hibernated(storage)?;
@@ -64,14 +71,16 @@ pub(crate) fn convert(
         );
         return Err(Error::new(ErrorKind::NoSpace, message).at("/"));
     }
+    let before = free_bytes(root, guest);
     let choice = default_kernel::choose(root, guest, options);
     let guest = &default_kernel::with_choice(guest.clone(), choice.as_ref());
-    let mut context = Context::new(root, guest, storage, options);
+    let mut context = Context::new(root, guest, storage, options, lent);
     context.default_kernel = choice;
     context.recorder.begin("plan");
     context.network = network::plan(&context);
     initramfs::plan(&mut context)?;
     default_kernel::settle(&mut context);
+    customise::plan(&context)?;
     for entry in STEPS {
         take(&mut context, entry, step)?;
     }
@@ -84,7 +93,28 @@ pub(crate) fn convert(
         warnings,
         steps,
         boot_entries,
+        space: taken(root, before),
     })
+}
+
+/// Free bytes of each file system of the guest.
+fn free_bytes(root: &Root, guest: &GuestInfo) -> Vec<(String, u64)> {
+    let mounts = guest.mountpoints.iter();
+    mounts
+        .filter_map(|mount| Some((mount.path.clone(), root.free_bytes(&mount.path).ok()?)))
+        .collect()
+}
+
+/// What became of them; those that nothing was taken from are left out, but for the two that fill up.
+fn taken(root: &Root, before: Vec<(String, u64)>) -> Vec<Space> {
+    let spaces = before.into_iter().map(|(path, found)| Space {
+        needed: found.saturating_sub(root.free_bytes(&path).unwrap_or(found)),
+        found,
+        path,
+    });
+    spaces
+        .filter(|space| space.needed > 0 || ["/", "/boot"].contains(&space.path.as_str()))
+        .collect()
 }
 
 /// Takes one step. Whether it applies is asked only now: it may because of what those before it did.
@@ -111,6 +141,7 @@ impl<'a> Context<'a> {
         guest: &'a GuestInfo,
         storage: &'a StorageMap,
         options: &'a ConvertOptions,
+        lent: &'a Lent<'a>,
     ) -> Self {
         let modules: BTreeMap<_, _> = guest
             .kernels
@@ -133,6 +164,8 @@ impl<'a> Context<'a> {
             firstboot: firstboot::Scripts::default(),
             default_kernel: None,
             boot_entries: Vec::new(),
+            payload: &lent.payload,
+            guest_code: lent.guest_code,
         }
     }
 

@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::FileExt;
 
-use types::{Arch, GuestInfo, Mountpoint, OsType, StorageMap};
+use types::{Arch, GuestInfo, Mountpoint, NetworkConfig, OsType, StorageMap};
 
-use crate::linux::os_release::{OsRelease, osinfo_id, unquote};
+use crate::linux::os_release::{OsRelease, unquote};
+use crate::linux::osinfo::osinfo_id;
 use crate::linux::packages::Packages;
-use crate::linux::{boot, kernels};
+use crate::linux::{boot, concerns, kernels};
+use crate::root::join;
 use crate::{Error, ErrorKind, Result, Root};
 
 /// Programs that every Linux system has one of; the first one's ELF header tells the architecture.
@@ -18,6 +20,9 @@ const PROGRAMS: [&str; 6] = [
     "/bin/busybox",
     "/bin/bash",
 ];
+
+/// More files of one network manager are not listed.
+const CONFIGS_MAX: usize = 64;
 
 /// See [`crate::is_os_root`]: a Linux root has /etc, a place for programs, and a name or an fstab. An initramfs, a
 /// separate /usr or /boot, and a data disk have not.
@@ -31,6 +36,13 @@ pub(crate) fn is_root(root: &Root) -> bool {
         "/etc/debian_version",
         "/etc/redhat-release",
         "/etc/lsb-release",
+        "/usr/lib/os-release",
+        "/etc/SuSE-release",
+        "/etc/alpine-release",
+        "/etc/gentoo-release",
+        "/etc/slackware-version",
+        "/etc/arch-release",
+        "/etc/NIXOS",
     ];
     root.is_dir("/etc")
         && programs
@@ -54,7 +66,7 @@ pub(crate) fn inspect(
     }
     let release = OsRelease::read(root).unwrap_or_default();
     let packages = Packages::read(root);
-    Ok(GuestInfo {
+    let mut guest = GuestInfo {
         root: main.device.clone(),
         os: OsType::Linux,
         osinfo_id: osinfo_id(&release),
@@ -81,8 +93,60 @@ pub(crate) fn inspect(
         hypervisor_tools: packages.hypervisor_tools(root),
         has_guest_agent: packages.has_guest_agent(root),
         selinux: selinux(root),
+        network: network(root),
         concerns: Vec::new(),
-    })
+    };
+    guest.concerns = concerns::concerns(root, storage, &guest);
+    Ok(guest)
+}
+
+/// The files by which each network manager is configured. What is there counts, not what runs.
+fn network(root: &Root) -> Vec<NetworkConfig> {
+    const PLACES: [(&str, &str, &str, &str); 8] = [
+        ("ifcfg", "/etc/sysconfig/network-scripts", "ifcfg-", ""),
+        ("wicked", "/etc/sysconfig/network", "ifcfg-", ""),
+        (
+            "NetworkManager",
+            "/etc/NetworkManager/system-connections",
+            "",
+            "",
+        ),
+        ("netplan", "/etc/netplan", "", ".yaml"),
+        ("systemd-networkd", "/etc/systemd/network", "", ".network"),
+        ("ifupdown", "/etc/network/interfaces.d", "", ""),
+        ("ifupdown", "/etc/network", "interfaces", ""),
+        ("netifrc", "/etc/conf.d", "net", ""),
+    ];
+    let mut found: Vec<NetworkConfig> = Vec::new();
+    for (kind, dir, start, end) in PLACES {
+        let fits = |name: &String| {
+            let whole = kind != "netifrc" && start != "interfaces";
+            name.starts_with(start)
+                && name.ends_with(end)
+                && name != "ifcfg-lo"
+                && (whole || name == start)
+        };
+        let mut files: Vec<String> = root
+            .names(dir)
+            .into_iter()
+            .filter(fits)
+            .map(|name| join(dir, &name))
+            .filter(|path| root.is_file(path))
+            .take(CONFIGS_MAX)
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            continue;
+        }
+        match found.iter_mut().find(|config| config.kind == kind) {
+            Some(config) => config.files.append(&mut files),
+            None => found.push(NetworkConfig {
+                kind: kind.to_owned(),
+                files,
+            }),
+        }
+    }
+    found
 }
 
 fn hostname(root: &Root) -> Option<String> {

@@ -2,7 +2,9 @@
 
 pub(crate) mod boot;
 pub(crate) mod caps;
+pub(crate) mod concerns;
 pub(crate) mod convert;
+pub(crate) mod customise;
 pub(crate) mod devices;
 pub(crate) mod escapes;
 pub(crate) mod fstab;
@@ -15,5 +17,6 @@ pub(crate) mod kernels;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod os_release;
+pub(crate) mod osinfo;
 pub(crate) mod packages;
 pub(crate) mod steps;

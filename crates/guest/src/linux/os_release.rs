@@ -22,8 +22,10 @@ impl OsRelease {
         let old = || {
             from_redhat(root)
                 .or_else(|| from_cpe(root))
+                .or_else(|| from_suse(root))
                 .or_else(|| from_lsb(root))
                 .or_else(|| from_debian(root))
+                .or_else(|| from_small(root))
         };
         let mut release = modern.or_else(old)?;
         if release.id.is_empty() {
@@ -177,36 +179,63 @@ fn from_debian(root: &Root) -> Option<OsRelease> {
     })
 }
 
-/// libosinfo's id of this release, by the pattern that its database follows; `None` where none is known.
-pub(crate) fn osinfo_id(release: &OsRelease) -> Option<String> {
-    let version = release.version.as_str();
-    let major = release.major();
-    let two = || {
-        let mut parts = version.split('.');
-        Some(format!("{}.{}", parts.next()?, parts.next()?))
+/// SuSE-release, up to SLES 12 and openSUSE 13: a name, then `VERSION = 11` and `PATCHLEVEL = 4`.
+fn from_suse(root: &Root) -> Option<OsRelease> {
+    let text = root.text("/etc/SuSE-release")?;
+    let pretty = text.lines().next()?.trim().to_owned();
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| line.split_once('='));
+        let found = values.find(|(name, _)| name.trim() == key);
+        found.map(|(_, value)| value.trim().to_owned())
     };
-    Some(match release.id.as_str() {
-        "debian" if version.is_empty() => "http://debian.org/debian/testing".into(),
-        // Up to 6 the database has one entry per major release too.
-        "debian" if major > 0 => format!("http://debian.org/debian/{major}"),
-        "ubuntu" => format!("http://ubuntu.com/ubuntu/{}", two()?),
-        "fedora" if major > 0 => format!("http://fedoraproject.org/fedora/{major}"),
-        "rhel" => format!("http://redhat.com/rhel/{}", two()?),
-        "centos" if release.pretty.contains("Stream") => {
-            format!("http://centos.org/centos-stream/{major}")
-        }
-        "centos" if major >= 8 => format!("http://centos.org/centos/{major}"),
-        "centos" if major == 7 => "http://centos.org/centos/7.0".into(),
-        "centos" => format!("http://centos.org/centos/{}", two()?),
-        "rocky" if major > 0 => format!("http://rockylinux.org/rocky/{major}"),
-        "almalinux" if major > 0 => format!("http://almalinux.org/almalinux/{major}"),
-        "ol" => format!("http://oracle.com/ol/{}", two()?),
-        "opensuse-leap" => format!("http://opensuse.org/opensuse/{}", two()?),
-        "opensuse-tumbleweed" => "http://opensuse.org/opensuse/tumbleweed".into(),
-        "sles" if major >= 15 => format!("http://suse.com/sle/{version}"),
-        "sles" => format!("http://suse.com/sles/{version}"),
-        "arch" => "http://archlinux.org/archlinux/rolling".into(),
-        "alpine" => format!("http://alpinelinux.org/alpinelinux/{}", two()?),
-        _ => return None,
+    let lower = pretty.to_lowercase();
+    let id = if lower.starts_with("opensuse") {
+        "opensuse"
+    } else if lower.contains("desktop") {
+        "sled"
+    } else {
+        "sles"
+    };
+    let version = value("VERSION").unwrap_or_default();
+    let patch = value("PATCHLEVEL").filter(|level| level != "0");
+    Some(OsRelease {
+        id: id.into(),
+        like: vec!["suse".into()],
+        version: patch.map_or_else(|| version.clone(), |patch| format!("{version}.{patch}")),
+        pretty,
+    })
+}
+
+/// Files of one line, or none, that name nothing but a version.
+fn from_small(root: &Root) -> Option<OsRelease> {
+    const FILES: [(&str, &str, &str); 7] = [
+        ("/etc/alpine-release", "alpine", "Alpine Linux"),
+        ("/etc/gentoo-release", "gentoo", "Gentoo"),
+        ("/etc/slackware-version", "slackware", "Slackware"),
+        ("/etc/arch-release", "arch", "Arch Linux"),
+        ("/etc/photon-release", "photon", "VMware Photon OS"),
+        ("/etc/altlinux-release", "altlinux", "ALT Linux"),
+        ("/etc/mandriva-release", "mandriva", "Mandriva"),
+    ];
+    FILES.into_iter().find_map(|(path, id, name)| {
+        let text = root.text(path)?;
+        let line = text.lines().next().unwrap_or_default().trim().to_owned();
+        let number = line
+            .split_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        Some(OsRelease {
+            id: id.into(),
+            like: Vec::new(),
+            // The base system of Gentoo has a number of its own.
+            version: match id {
+                "gentoo" | "arch" => String::new(),
+                _ => number.unwrap_or_default().to_owned(),
+            },
+            pretty: if line.chars().any(char::is_alphabetic) {
+                line
+            } else {
+                format!("{name} {line}").trim().to_owned()
+            },
+        })
     })
 }

@@ -5,7 +5,7 @@ use std::fs;
 use types::{BlockBus, BootEntry, StepOutcome};
 
 use super::pe::program;
-use super::tree::{ESP_UUID, ROOT_UUID, SWAP_UUID, Tree, mount, options, part};
+use super::tree::{ESP_UUID, Packed, ROOT_UUID, SWAP_UUID, Tree, mount, options, part, tools};
 use crate::linux::boot::efi;
 
 /// A kernel with these drivers built in, so that no tool is needed to make one.
@@ -89,8 +89,11 @@ fn a_default_kernel_that_runs_on_kvm_stays() {
 
 #[test]
 fn a_default_kernel_whose_initramfs_is_not_read_gives_way() {
+    if !tools(&["depmod"]) {
+        return;
+    }
     let tree = Tree::debian();
-    kernel(&tree, "6.1.0-18-amd64", true);
+    tree.add_kernel("6.1.0-18-amd64", Packed::No);
     kernel(&tree, "6.1.0-17-amd64", true);
     tree.put("/boot/initrd.img-6.1.0-18-amd64", b"no archive of any kind");
     let cfg = tree.text("/boot/grub/grub.cfg");

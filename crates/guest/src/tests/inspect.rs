@@ -6,7 +6,8 @@ use std::process::Command;
 use types::{Arch, DeviceKind, OsType};
 
 use super::tree::{ESP_UUID, KVER, Packed, ROOT_UUID, Tree, device, disk, part, run, tools};
-use crate::linux::os_release::{OsRelease, osinfo_id};
+use crate::linux::os_release::OsRelease;
+use crate::linux::osinfo::osinfo_id;
 use crate::{Root, is_os_root, mountpoints};
 
 pub(super) fn fixtures() -> Option<PathBuf> {
@@ -64,6 +65,69 @@ fn every_distribution_says_its_name() {
         lines.push(line);
     }
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn systems_older_than_os_release_say_their_names() {
+    for (path, text, want) in [
+        (
+            "/etc/SuSE-release",
+            "SUSE Linux Enterprise Server 11 (x86_64)\nVERSION = 11\nPATCHLEVEL = 4\n",
+            "sles 11.4 http://suse.com/sles/11.4",
+        ),
+        (
+            "/etc/SuSE-release",
+            "openSUSE 13.1 (x86_64)\nVERSION = 13.1\nCODENAME = Bottle\n",
+            "opensuse 13.1 http://opensuse.org/opensuse/13.1",
+        ),
+        (
+            "/etc/alpine-release",
+            "3.4.6\n",
+            "alpine 3.4.6 http://alpinelinux.org/alpinelinux/3.4",
+        ),
+        (
+            "/etc/gentoo-release",
+            "Gentoo Base System release 2.2\n",
+            "gentoo  http://gentoo.org/gentoo/rolling",
+        ),
+        (
+            "/etc/slackware-version",
+            "Slackware 14.2\n",
+            "slackware 14.2 http://slackware.com/slackware/14.2",
+        ),
+        (
+            "/etc/arch-release",
+            "",
+            "arch  http://archlinux.org/archlinux/rolling",
+        ),
+        (
+            "/etc/redhat-release",
+            "Red Hat Enterprise Linux Server release 6.10 (Santiago)\n",
+            "rhel 6.10 http://redhat.com/rhel/6.10",
+        ),
+        (
+            "/etc/lsb-release",
+            "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=10.04\nDISTRIB_DESCRIPTION=\"Ubuntu 10.04 LTS\"\n",
+            "ubuntu 10.04 http://ubuntu.com/ubuntu/10.04",
+        ),
+        (
+            "/etc/debian_version",
+            "6.0.10\n",
+            "debian 6 http://debian.org/debian/6",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join(path.trim_start_matches('/')), text).unwrap();
+        let release = OsRelease::read(&Root::open(dir.path()).unwrap()).unwrap();
+        let id = osinfo_id(&release).unwrap_or_default();
+        assert_eq!(
+            format!("{} {} {id}", release.id, release.version),
+            want,
+            "{path}"
+        );
+        assert!(!release.pretty.is_empty());
+    }
 }
 
 #[test]

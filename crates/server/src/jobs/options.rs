@@ -11,7 +11,34 @@ const SINGLE: &[&str] = &[
     "parallel", "report", "root", "smp", "vm",
 ];
 /// Options that take a value and may be repeated.
-const REPEATED: &[&str] = &["bridge", "io", "key", "mac", "network", "oo"];
+const REPEATED: &[&str] = &[
+    "append-line",
+    "bridge",
+    "chmod",
+    "commands-from-file",
+    "copy-in",
+    "delete",
+    "edit",
+    "firstboot",
+    "firstboot-command",
+    "hostname",
+    "io",
+    "key",
+    "link",
+    "mac",
+    "mkdir",
+    "network",
+    "oo",
+    "password",
+    "root-password",
+    "run",
+    "run-command",
+    "ssh-inject",
+    "timezone",
+    "touch",
+    "upload",
+    "write",
+];
 /// Options whose value, if any, is behind an equals sign.
 const OPTIONAL: &[&str] = &["machine-readable", "no-fstrim"];
 /// Second spellings.
@@ -47,8 +74,11 @@ impl Opt {
         }
     }
 
-    /// Its value holds a passphrase.
+    /// Its value holds a passphrase or a password.
     pub(crate) fn is_secret(&self) -> bool {
+        if matches!(self.name.as_str(), "password" | "root-password") {
+            return true;
+        }
         // Cut as the command line does: what has `:key:` in it, or neither word, is taken for a secret.
         self.name == "key"
             && self
@@ -68,6 +98,9 @@ impl Opt {
     }
 
     fn shown(&self) -> Vec<String> {
+        if self.is_secret() && self.name != "key" {
+            return vec![format!("--{}=…", self.name)];
+        }
         if self.is_secret() {
             let value = self.value.as_deref().unwrap_or_default();
             let id = value.split_once(":key:").map_or("", |(id, _)| id);

@@ -171,6 +171,7 @@ fn perform(
             notes: vec![],
         },
         changes: vec![],
+        steps: vec![],
         guest: serde_json::from_str(GUEST).unwrap(),
     })
 }

@@ -92,6 +92,7 @@ fn debian() -> GuestInfo {
         has_guest_agent: true,
         selinux: false,
         concerns: vec![],
+        network: Default::default(),
     }
 }
 

@@ -144,6 +144,40 @@ impl Running {
         }
     }
 
+    /// The same where the guest may ask for the passphrase of an encrypted volume first, which is typed each time.
+    pub fn wait_unlocked_login(
+        &mut self,
+        passphrase: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Duration> {
+        // initramfs-tools' cryptroot, systemd's password agent, dracut without systemd; then what no login follows.
+        let asking = ["lease unlock disk", "nter passphrase for", "Password ("];
+        let lost = [
+            "(initramfs)",
+            "Kernel panic",
+            "Entering emergency mode",
+            "dracut:/#",
+        ];
+        let texts = [&[" login: "], &asking[..], &lost[..]].concat();
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let seen = self.wait_for_any(&texts, left)?;
+            match passphrase {
+                _ if seen == 0 => return Ok(self.elapsed()),
+                Some(passphrase) if seen <= asking.len() => {
+                    // The prompt comes before the agent has turned off the echo and reads.
+                    thread::sleep(Duration::from_secs(1));
+                    self.send(&format!("{passphrase}\r"))?;
+                }
+                _ => bail!(
+                    "the guest did not reach its login prompt; the last lines of its console:\n{}",
+                    self.last_lines()
+                ),
+            }
+        }
+    }
+
     /// Types `text` on the console; later waits look only at what comes after it.
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.from = self

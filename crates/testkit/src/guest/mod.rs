@@ -14,6 +14,7 @@ mod config;
 mod disk;
 mod layout;
 mod lvm;
+pub mod matrix;
 mod md;
 mod ova;
 mod root;

@@ -7,6 +7,8 @@ use types::{ConvertOptions, ConvertOutcome};
 
 use crate::fsck;
 use crate::mounts::{Access, GuestMounts};
+use crate::payload;
+use crate::run_guest::RunGuest;
 use crate::service::State;
 
 /// Converts the guest whose root is `root`.
@@ -21,13 +23,17 @@ pub(crate) fn run(
         .iter()
         .find(|guest| guest.root == root)
         .with_context(|| format!("no operating system was found on {root}"))?;
+    let lent = guest::Lent {
+        payload: payload::open(options)?,
+        guest_code: Some(&RunGuest),
+    };
     let mut mounts = GuestMounts::new(&state.storage, Access::Write);
     let root_options = state.root_options.get(root).map_or("", String::as_str);
     for mountpoint in &guest.mountpoints {
         mounts.mount(mountpoint, root_options)?;
     }
     let handle = mounts.root()?;
-    let outcome = guest::convert(&handle, guest, state.storage.map(), options, step)?;
+    let outcome = guest::convert_with(&handle, guest, state.storage.map(), options, &lent, step)?;
     drop(handle);
     mounts.still_writable()?;
     mounts.unmount().context("unmounting the converted guest")?;

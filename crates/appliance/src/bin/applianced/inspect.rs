@@ -55,6 +55,10 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
             }
         }
     }
+    if guests.is_empty() && failed.is_none() && unread.is_empty() {
+        // Damage may hide a system: a directory that can't be read looks like one that is not there.
+        unread = damaged(storage)?;
+    }
     for guest in &mut guests {
         guest.concerns.extend(unread.iter().map(|what| Concern {
             severity: Severity::Warning,
@@ -68,6 +72,18 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
         (None, Some(words)) if guests.is_empty() => bail!("{words}"),
         _ => Ok((guests, root_options)),
     }
+}
+
+/// What checkers say of the file systems that are sound enough to be mounted, where they can tell without a replay.
+fn damaged(storage: &Storage) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    for device in &storage.map().devices {
+        if matches!(device.content.as_str(), "xfs" | "btrfs") && !storage.is_hidden(&device.name) {
+            let node = storage.node(&device.name)?;
+            words.extend(fsck::explain(node, &device.name, &device.content));
+        }
+    }
+    Ok(words)
 }
 
 enum Found {

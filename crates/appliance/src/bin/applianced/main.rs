@@ -13,7 +13,9 @@ mod fsck;
 mod init;
 mod inspect;
 mod mounts;
+mod payload;
 mod port;
+mod run_guest;
 mod service;
 mod storage;
 mod subvolumes;
@@ -30,6 +32,9 @@ use tokio::sync::mpsc;
 const MAX_MESSAGE: usize = 64 << 20;
 
 fn main() {
+    if let Some(status) = run_guest::stage(std::env::args().nth(1).as_deref()) {
+        std::process::exit(status);
+    }
     if !rustix::process::getpid().is_init() {
         console::line("applianced is PID 1 of v2v's appliance; it does nothing elsewhere");
         std::process::exit(2);

@@ -262,10 +262,15 @@ fn fstab_subvolume(fstab: &str, path: &str) -> Option<String> {
         })
 }
 
+/// Where something is mounted at and below `dir`, in the order of mounting.
+pub(crate) fn below(dir: &str) -> Result<Vec<String>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mount table")?;
+    Ok(mounted_below(&table, dir))
+}
+
 /// Unmounts everything at and below `dir`, the last mount first.
 pub(crate) fn unmount_below(dir: &str) -> Result<()> {
-    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mount table")?;
-    for target in mounted_below(&table, dir).into_iter().rev() {
+    for target in below(dir)?.into_iter().rev() {
         let mut tries = 0;
         while let Err(error) = rustix::mount::unmount(target.as_str(), UnmountFlags::NOFOLLOW) {
             tries += 1;

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::linux::convert::Context;
 use crate::linux::steps::leftovers::services::{rc_dirs, start_link};
-use crate::root::join;
+use crate::root::{join, split};
 
 const UNIT: &str = "qemu-guest-agent.service";
 const UNIT_DIRS: [&str; 2] = ["/lib/systemd/system", "/usr/lib/systemd/system"];
@@ -113,8 +113,9 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The package that was copied in before this step.
+/// The package that the host sent along, or that an earlier conversion left there.
 fn from_package(context: &mut Context<'_>) -> Result<()> {
+    copy_in(context)?;
     let found = ["deb", "rpm"]
         .into_iter()
         .map(|suffix| (suffix, format!("{PACKAGE}.{suffix}")))
@@ -148,6 +149,27 @@ fn from_package(context: &mut Context<'_>) -> Result<()> {
     context
         .recorder
         .not_needed(format!("the first boot installs {path}, SHA-256 {hash}"));
+    Ok(())
+}
+
+fn copy_in(context: &mut Context<'_>) -> Result<()> {
+    let member = context.options.qemu_ga.as_deref().unwrap_or_default();
+    if context.payload.member(member).is_err() {
+        return Ok(());
+    }
+    let suffix = if member.ends_with(".deb") {
+        "deb"
+    } else {
+        "rpm"
+    };
+    let dir = split(PACKAGE)?.0;
+    context.recorder.create_dir_all(dir)?;
+    context.recorder.install(
+        context.payload,
+        member,
+        &format!("{PACKAGE}.{suffix}"),
+        "the first boot installs it",
+    )?;
     Ok(())
 }
 
@@ -274,7 +296,8 @@ mod tests {
         guest.init = init.into();
         let mut options = options(&[mac(1)]);
         options.qemu_ga = qemu_ga.then(|| "qemu-guest-agent.rpm".into());
-        let mut context = Context::new(&root, &guest, &tree.storage, &options);
+        let lent = crate::Lent::default();
+        let mut context = Context::new(&root, &guest, &tree.storage, &options, &lent);
         context.recorder.begin("guest-agent");
         apply(&mut context).unwrap();
         let scripts = std::mem::take(&mut context.firstboot);

@@ -25,6 +25,7 @@ pub(crate) mod uefi;
 
 use crate::Result;
 use crate::linux::convert::Context;
+use crate::linux::customise;
 
 /// One named step.
 pub(crate) struct Step {
@@ -147,6 +148,12 @@ pub(crate) const STEPS: &[Step] = &[
         essential: false,
         applies: always,
         apply: hardware_services::apply,
+    },
+    Step {
+        name: "customise",
+        essential: true,
+        applies: customise::applies,
+        apply: customise::apply,
     },
     Step {
         name: "first-boot",

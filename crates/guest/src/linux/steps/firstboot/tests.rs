@@ -208,7 +208,8 @@ fn each_init_has_its_way_of_starting_the_runner() {
     let options = types::ConvertOptions::default();
     let mut show = |init: &str| {
         guest.init = init.into();
-        let context = Context::new(&root, &guest, &tree.storage, &options);
+        let lent = crate::Lent::default();
+        let context = Context::new(&root, &guest, &tree.storage, &options, &lent);
         hooks::hooks(&context, true).map(|hooks| hooks.iter().map(hooks::Hook::line).collect())
     };
     let expected: [(&str, Option<&str>); 5] = [

@@ -61,7 +61,8 @@ impl Case {
         }
         options.static_ips.clone_from(&self.ips);
         let (root, guest) = (tree.root(), tree.inspect());
-        let mut context = Context::new(&root, &guest, &tree.storage, &options);
+        let lent = crate::Lent::default();
+        let mut context = Context::new(&root, &guest, &tree.storage, &options, &lent);
         context.network = super::plan(&context);
         let names = context
             .network

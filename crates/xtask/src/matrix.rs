@@ -1,0 +1,256 @@
+//! `cargo xtask matrix [--jobs N] [--build | --converted] [NAME…]`: builds the guests of the matrix, proves that each boots on VMware's
+//! hardware and not on virtio as it is, converts it, boots the result on virtio-blk and on virtio-scsi; a table, and
+//! target/matrix/matrix.json.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use testkit::guest::matrix::{self, BUSES, Figures, MATRIX, MatrixGuest, SAMPLE};
+
+use crate::run::Profile;
+use crate::{dist, packages, run};
+
+/// Issue 5: the whole conversion, and of that the appliance's work.
+const CONVERSION_LIMIT: Duration = Duration::from_secs(60);
+const APPLIANCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What was found of one guest.
+#[derive(Debug)]
+struct Row {
+    guest: MatrixGuest,
+    old: Option<Duration>,
+    figures: Option<Figures>,
+    boots: [Option<Duration>; 2],
+    errors: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Options {
+    guests: Vec<MatrixGuest>,
+    jobs: usize,
+    only_build: bool,
+    only_converted: bool,
+}
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let options = options(args)?;
+    packages::ensure(packages::Group::Test)?;
+    if options.only_build {
+        return build_only(&options.guests);
+    }
+    let image = dist::appliance(Profile::Dev)?;
+    run::build("v2v", "v2v", Profile::Dev)?;
+    let out = testkit::target_dir().join("matrix");
+    fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
+    let rows = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                while let Some(guest) = options.guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let row = prove(guest, &out, &image, options.only_converted);
+                    say(&line(&row));
+                    for error in &row.errors {
+                        say(&format!("    {}", error.replace('\n', "\n    ")));
+                    }
+                    rows.lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push(row);
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap_or_default();
+    rows.sort_by_key(|row| MATRIX.iter().position(|guest| *guest == row.guest));
+    report(&rows, &out)
+}
+
+fn options(args: &[String]) -> Result<Options> {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    let mut options = Options {
+        guests: Vec::new(),
+        jobs: (cores / 2).max(1),
+        only_build: false,
+        only_converted: false,
+    };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--build" => options.only_build = true,
+            "--converted" => options.only_converted = true,
+            "--jobs" => {
+                let number = args.next().and_then(|text| text.parse().ok());
+                options.jobs = number
+                    .filter(|jobs| *jobs > 0)
+                    .context("--jobs: expected a number")?;
+            }
+            name => match matrix::by_name(name) {
+                Some(guest) => options.guests.push(*guest),
+                None => {
+                    let names: Vec<&str> = MATRIX.iter().map(|guest| guest.name).collect();
+                    bail!(
+                        "unknown guest {name:?}, expected one of {}",
+                        names.join(" ")
+                    );
+                }
+            },
+        }
+    }
+    if options.guests.is_empty() {
+        options.guests = MATRIX.to_vec();
+    }
+    Ok(options)
+}
+
+/// Builds the guests that tests/matrix_guests_boot.rs proves.
+pub(crate) fn build_sample() -> Result<()> {
+    let guests = SAMPLE.iter().filter_map(|name| matrix::by_name(name));
+    build_only(&guests.copied().collect::<Vec<_>>())
+}
+
+fn build_only(guests: &[MatrixGuest]) -> Result<()> {
+    let mut failed = 0;
+    for guest in guests {
+        let begin = Instant::now();
+        match matrix::build(guest) {
+            Ok(built) => say(&format!(
+                "{} ({:.1} s)",
+                built.disks[0].display(),
+                begin.elapsed().as_secs_f64()
+            )),
+            Err(err) => {
+                failed += 1;
+                say(&format!("{}: {err:#}", guest.name));
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} guests could not be built");
+    }
+    Ok(())
+}
+
+/// Everything of one guest; a failure ends what depends on it.
+fn prove(guest: &MatrixGuest, out: &Path, appliance: &Path, only_converted: bool) -> Row {
+    let mut row = Row {
+        guest: *guest,
+        old: None,
+        figures: None,
+        boots: [None; 2],
+        errors: Vec::new(),
+    };
+    if let Err(err) = try_prove(&mut row, out, appliance, only_converted) {
+        row.errors.push(format!("{err:#}"));
+    }
+    row
+}
+
+fn try_prove(row: &mut Row, out: &Path, appliance: &Path, only_converted: bool) -> Result<()> {
+    let built = matrix::build(&row.guest)?;
+    if !only_converted {
+        match matrix::unconverted(&built) {
+            Ok(proof) => row.old = Some(proof.old_login),
+            Err(err) => row.errors.push(format!("{err:#}")),
+        }
+    }
+    let out = out.join(row.guest.name);
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("removing {}", out.display()))?;
+    }
+    fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
+    let figures = matrix::convert(&built, &out, Some(appliance)).context("converting")?;
+    row.figures = Some(figures);
+    for (time, limit, what) in [
+        (figures.conversion, CONVERSION_LIMIT, "conversion"),
+        (figures.appliance, APPLIANCE_LIMIT, "appliance"),
+    ] {
+        if time > limit {
+            row.errors
+                .push(format!("{what}: {time:.1?}, at most {limit:?} allowed"));
+        }
+    }
+    for (time, bus) in row.boots.iter_mut().zip(BUSES) {
+        match matrix::boot(&built, &out, bus) {
+            Ok(login) => *time = Some(login),
+            Err(err) => row.errors.push(format!("converted on {bus:?}: {err:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
+}
+
+fn line(row: &Row) -> String {
+    let values: Vec<String> = row
+        .guest
+        .values()
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
+    format!(
+        "{:18} {:72} {:>6} {:>9} {:>10} {:>10} {:>11}  {}",
+        row.guest.name,
+        values.join(" "),
+        seconds(row.old),
+        seconds(row.figures.map(|figures| figures.appliance)),
+        seconds(row.figures.map(|figures| figures.conversion)),
+        seconds(row.boots[0]),
+        seconds(row.boots[1]),
+        if row.errors.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        }
+    )
+}
+
+fn as_json(row: &Row) -> Value {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    let values: serde_json::Map<String, Value> = (row.guest.values().into_iter())
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect();
+    json!({
+        "guest": row.guest.name,
+        "values": values,
+        "old_hardware_s": seconds(row.old),
+        "appliance_s": seconds(row.figures.map(|figures| figures.appliance)),
+        "conversion_s": seconds(row.figures.map(|figures| figures.conversion)),
+        "virtio_blk_s": seconds(row.boots[0]),
+        "virtio_scsi_s": seconds(row.boots[1]),
+        "errors": row.errors,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the result")]
+fn report(rows: &[Row], out: &Path) -> Result<()> {
+    println!(
+        "\n{:18} {:72} {:>6} {:>9} {:>10} {:>10} {:>11}  result",
+        "guest", "values", "old s", "appl. s", "convert s", "blk s", "scsi s"
+    );
+    for row in rows {
+        println!("{}", line(row));
+    }
+    let path = out.join("matrix.json");
+    let rows_json: Vec<Value> = rows.iter().map(as_json).collect();
+    fs::write(&path, serde_json::to_string_pretty(&rows_json)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    println!("\n{}", path.display());
+    let failed = rows.iter().filter(|row| !row.errors.is_empty()).count();
+    if failed > 0 {
+        bail!("{failed} of {} guests failed", rows.len());
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
