@@ -44,7 +44,18 @@ pub fn mountpoints(
 
 /// Describes the guest; everything in `mountpoints` is mounted below `root`. Changes nothing.
 pub fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
-    linux::inspect::inspect(root, storage, mountpoints)
+    let mut guest = linux::inspect::inspect(root, storage, mountpoints)?;
+    for text in [
+        &mut guest.product_name,
+        &mut guest.version,
+        &mut guest.distro,
+    ]
+    .into_iter()
+    .chain(&mut guest.hostname)
+    {
+        *text = linux::escapes::printable(text).into_owned();
+    }
+    Ok(guest)
 }
 
 /// Converts the guest in place. `step` is called with the name of each step as it begins.

@@ -7,10 +7,14 @@ use std::io::{Read, Write};
 use sha2::{Digest, Sha256};
 use types::{Change, StepOutcome, StepReport};
 
+use crate::linux::escapes::printable;
 use crate::root::{CONFIG_MAX, INITRD_MAX, Kind, Root};
 use crate::{ErrorKind, Result};
 
 mod files;
+
+/// More warnings than these are left out: nobody reads them, and a hostile guest has as many as it likes.
+const WARNINGS_MAX: usize = 500;
 
 /// The only way in which steps change the guest.
 #[derive(Debug)]
@@ -56,12 +60,14 @@ impl<'r> Recorder<'r> {
 
     /// The present step cannot do what it should; `reason` is for the report.
     pub fn skip(&mut self, reason: impl Into<String>) {
-        self.skipped.get_or_insert(reason.into());
+        self.skipped
+            .get_or_insert(printable(&reason.into()).into_owned());
     }
 
     /// The present step has nothing to do; `reason` is for the report.
     pub fn not_needed(&mut self, reason: impl Into<String>) {
-        self.not_needed.get_or_insert(reason.into());
+        self.not_needed
+            .get_or_insert(printable(&reason.into()).into_owned());
     }
 
     /// Writes down what became of the present step.
@@ -90,11 +96,17 @@ impl<'r> Recorder<'r> {
 
     /// Something that the administrator should know; said once.
     pub fn warn(&mut self, message: impl Into<String>) {
-        let message = message.into();
-        tracing::warn!("{}: {message}", self.step);
-        if !self.warnings.contains(&message) {
-            self.warnings.push(message);
+        let message = printable(&message.into()).into_owned();
+        if self.warnings.len() > WARNINGS_MAX || self.warnings.contains(&message) {
+            return;
         }
+        if self.warnings.len() == WARNINGS_MAX {
+            self.warnings
+                .push("there is more to warn of than is shown".to_owned());
+            return;
+        }
+        tracing::warn!("{}: {message}", self.step);
+        self.warnings.push(message);
     }
 
     /// Creates or replaces a file. False when it had this content already.
@@ -213,7 +225,7 @@ impl<'r> Recorder<'r> {
             path: path.to_owned(),
             before,
             after,
-            why: why.to_owned(),
+            why: printable(why).into_owned(),
         });
     }
 

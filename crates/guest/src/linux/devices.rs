@@ -50,11 +50,15 @@ pub(crate) enum Form {
     PartTag,
 }
 
+/// Lines of crypttab that are known by name: each name on a list is looked for among them.
+const CRYPT_MAX: usize = 1024;
+
 impl<'s> Devices<'s> {
     /// Reads what the guest itself says of its names (crypttab).
     pub(crate) fn new(root: &Root, storage: &'s StorageMap) -> Self {
         let crypttab = root.text("/etc/crypttab").unwrap_or_default();
         let crypt = fstab::fields(&crypttab)
+            .take(CRYPT_MAX)
             .filter_map(|line| Some(((*line.first()?).to_owned(), (*line.get(1)?).to_owned())))
             .collect();
         let arrays = ["/etc/mdadm.conf", "/etc/mdadm/mdadm.conf"]

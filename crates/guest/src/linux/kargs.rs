@@ -101,7 +101,6 @@ pub(crate) fn files(root: &Root) -> Vec<KargFile> {
     }
     for path in [
         "/etc/dracut.conf",
-        "/etc/update-extlinux.conf",
         "/etc/default/extlinux",
         "/etc/default/u-boot",
         "/etc/sysconfig/bootloader",
@@ -109,6 +108,9 @@ pub(crate) fn files(root: &Root) -> Vec<KargFile> {
     ] {
         add(path.into(), is_assignment);
     }
+    add("/etc/update-extlinux.conf".into(), |line| {
+        is_assignment(line) || line.trim_start().starts_with("root=")
+    });
     let mut seen = Vec::new();
     files.retain(|file| {
         let Ok(meta) = root.meta(&file.path) else {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use types::KernelInfo;
 
 use crate::Root;
-use crate::linux::boot;
+use crate::linux::boot::{self, MenuEntry};
 use crate::linux::initrd::{self, Contents};
 use crate::linux::modules::Modules;
 use crate::root::{Kind, join};
@@ -19,7 +19,8 @@ const MODULE_DIRS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 
 /// Installed kernels, the default one first, then by falling version.
 pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
-    let default = boot::default_kernel(root);
+    let menu = boot::entries(root);
+    let default = boot::default_of(&menu);
     let mut names: Vec<String> = MODULE_DIRS
         .iter()
         .flat_map(|dir| root.list(dir).unwrap_or_default())
@@ -30,7 +31,7 @@ pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
     names.dedup();
     let mut kernels: Vec<KernelInfo> = names
         .iter()
-        .filter_map(|name| kernel(root, name, default.as_deref()))
+        .filter_map(|name| kernel(root, name, default.as_deref(), &menu))
         .collect();
     kernels.sort_by(|a, b| {
         b.is_default
@@ -51,8 +52,19 @@ pub(crate) fn kernels(root: &Root) -> Vec<KernelInfo> {
     kernels
 }
 
-fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> {
-    let vmlinuz = vmlinuz(root, kver);
+fn kernel(
+    root: &Root,
+    kver: &str,
+    default: Option<&str>,
+    menu: &[MenuEntry],
+) -> Option<KernelInfo> {
+    let mut vmlinuz = vmlinuz(root, kver);
+    let mut initrd = initrd(root, kver);
+    if initrd.is_none()
+        && let Some((kernel, with)) = of_menu(root, kver, menu)
+    {
+        (vmlinuz, initrd) = (Some(kernel), with);
+    }
     let has_modules = MODULE_DIRS.iter().any(|dir| {
         let dir = join(dir, kver);
         root.is_file(&join(&dir, "modules.dep")) || root.is_dir(&join(&dir, "kernel"))
@@ -61,7 +73,6 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
         // What a removed kernel leaves behind.
         return None;
     }
-    let initrd = initrd(root, kver);
     let modules = Modules::read(root, kver);
     let initrd_has_virtio = match &initrd {
         None => REQUIRED.iter().all(|name| modules.is_builtin(name)),
@@ -91,6 +102,27 @@ fn kernel(root: &Root, kver: &str, default: Option<&str>) -> Option<KernelInfo> 
         vmlinuz,
         initrd,
     })
+}
+
+/// Kernel and initramfs where only the boot menu says where they are: image-based systems have them in directories named
+/// by a checksum (ostree's `/boot/ostree/NAME-SUM/vmlinuz-KVER`), or add one (sdbootutil's `…/KVER/linux-SUM`).
+fn of_menu(root: &Root, kver: &str, menu: &[MenuEntry]) -> Option<(String, Option<String>)> {
+    let of_it = |path: &str| {
+        let mut parts = path.split('/');
+        parts.any(|part| {
+            part == kver
+                || part
+                    .strip_suffix(kver)
+                    .is_some_and(|rest| rest.ends_with('-'))
+        })
+    };
+    let entry = menu.iter().find(|entry| {
+        let kernel = entry.kernel.as_deref();
+        kernel.is_some_and(|path| of_it(path) && root.is_file(path))
+    })?;
+    let mut initrds = entry.initrds.iter();
+    let initrd = initrds.find(|path| !path.contains("ucode") && root.is_file(path));
+    Some((entry.kernel.clone()?, initrd.cloned()))
 }
 
 /// True when the kernel has all of these, as modules or built in.

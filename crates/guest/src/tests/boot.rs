@@ -154,7 +154,6 @@ fn arguments_are_edited_wherever_they_are() {
     for (path, text) in files {
         let want = match path {
             "/etc/default/grub_installdevice" => text.replace("sda", "vda"),
-            "/etc/update-extlinux.conf" => text.replace("/dev/sda2", &swap),
             "/etc/default/grub.d/50-cloud.cfg" => text.replace("/dev/sda2", &swap),
             _ => text.replace("/dev/sda1", &root).replace("/dev/sda2", &swap),
         };

@@ -1,5 +1,7 @@
 //! Trees that try to lead out of themselves, or nowhere.
 
+mod guests;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -10,7 +10,7 @@ use crate::linux::os_release::OsRelease;
 use crate::linux::osinfo::osinfo_id;
 use crate::{Root, is_os_root, mountpoints};
 
-fn fixtures() -> Option<PathBuf> {
+pub(super) fn fixtures() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
     let dir = std::env::var_os("V2V_FIXTURES").map_or(own, PathBuf::from);
     let pack = dir.join("os-release.tar.xz");

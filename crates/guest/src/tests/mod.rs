@@ -8,5 +8,6 @@ mod initramfs;
 mod inspect;
 mod ko;
 pub(crate) mod pe;
+mod phony;
 mod space;
 pub(crate) mod tree;

@@ -20,7 +20,7 @@ pub(crate) const SWAP_UUID: &str = "22222222-2222-4333-8444-555555555555";
 pub(crate) const ESP_UUID: &str = "ABCD-1234";
 
 /// Name, exports, needs, directory below kernel/.
-const MODULES: [(&str, &[&str], &[&str], &str); 14] = [
+pub(crate) const MODULES: [(&str, &[&str], &[&str], &str); 14] = [
     ("virtio", &["virtio_register"], &[], "drivers/virtio"),
     (
         "virtio_ring",

@@ -157,11 +157,9 @@ fn first_menu(root: &Root, places: &Places) -> Menu {
 }
 
 /// Base name of the kernel that the boot loader starts by default.
-pub(crate) fn default_kernel(root: &Root) -> Option<String> {
-    let kernel = entries(root)
-        .into_iter()
-        .find(|entry| entry.is_default)?
-        .kernel?;
+pub(crate) fn default_of(entries: &[MenuEntry]) -> Option<String> {
+    let default = entries.iter().find(|entry| entry.is_default)?;
+    let kernel = default.kernel.as_deref()?;
     kernel.rsplit('/').next().map(str::to_owned)
 }
 

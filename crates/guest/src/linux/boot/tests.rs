@@ -154,7 +154,7 @@ fn debians_grub_cfg_is_read_with_its_submenu() {
         ]
     );
     assert_eq!(
-        default_kernel(&guest.root()).as_deref(),
+        default_of(&entries(&guest.root())).as_deref(),
         Some("vmlinuz-6.1.0-18-amd64")
     );
     let entry = &entries(&guest.root())[0];

@@ -292,13 +292,25 @@ fn walk(file: File, visit: &mut Visit<'_>) -> io::Result<Vec<Segment>> {
             ));
         }
     }
+    if segments.is_empty() {
+        let message = "expected an archive, found none";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
     Ok(segments)
 }
+
+/// Loaders and generators pad to a multiple of some KiB; a sparse file of nothing is no initramfs.
+const ZEROES_MAX: u64 = 64 << 20;
 
 /// Offset of the next byte that is not zero; `None` at the end.
 fn skip_zeroes(file: &File, mut offset: u64) -> io::Result<Option<u64>> {
     let mut buffer = [0u8; 4096];
+    let end = offset.saturating_add(ZEROES_MAX);
     loop {
+        if offset >= end {
+            let message = format!("more than {ZEROES_MAX} zeroes in a row");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         let len = file.read_at(&mut buffer, offset)?;
         let read = buffer.get(..len).unwrap_or_default();
         if let Some(at) = read.iter().position(|&byte| byte != 0) {

@@ -208,4 +208,4 @@ fn portage(root: &Root) -> Result<Vec<Package>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,7 +18,7 @@ fn put(dir: &Path, path: &str, content: &[u8]) {
 }
 
 /// A header as rpm stores it: counts, index, store. `pad` bytes of another tag come behind.
-fn header(name: &str, version: &str, pad: usize) -> Vec<u8> {
+pub(crate) fn header(name: &str, version: &str, pad: usize) -> Vec<u8> {
     let tags: [(u32, Vec<u8>); 5] = [
         (1000, name.as_bytes().to_vec()),
         (1001, version.as_bytes().to_vec()),

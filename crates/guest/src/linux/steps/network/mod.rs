@@ -111,7 +111,7 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     } else if context.network.names.is_empty() {
         "no file of the guest goes by interface names"
     } else {
-        "the names are tied to the MACs already"
+        "every name that is in use is given already"
     });
     Ok(())
 }

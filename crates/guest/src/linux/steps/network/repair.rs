@@ -123,6 +123,12 @@ pub(super) fn drivers_and_places(context: &mut Context<'_>) -> Result<()> {
             ));
         }
         let why = "goes by the old machine's driver or slot";
+        let place = networkd::place(&entry.file);
+        if entry.format == Format::Networkd && place != entry.file {
+            let new = repair(&text, &fix).unwrap_or_default();
+            context.recorder.write(&place, new.as_bytes(), why)?;
+            continue;
+        }
         context.recorder.edit(&entry.file, why, |text| {
             repair(text, &fix).filter(|new| new != text)
         })?;

@@ -18,6 +18,28 @@ const DIRS: [&str; 3] = [
     "/usr/lib/systemd/network",
 ];
 
+/// Drivers of the adapters of clouds and hypervisors.
+const CLOUD_DRIVERS: [&str; 9] = [
+    "ena",
+    "ixgbevf",
+    "vif",
+    "xen_netfront",
+    "vmxnet3",
+    "hv_netvsc",
+    "mana",
+    "gve",
+    "mlx5_core",
+];
+
+/// Where a definition is changed: one of a package in a file of the same name in /etc, which replaces it
+/// (systemd.network(5)).
+pub(in super::super) fn place(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((dir, name)) if DIRS.contains(&dir) => join(ETC, name),
+        _ => path.to_owned(),
+    }
+}
+
 pub(super) fn read(root: &Root, found: &mut Found) {
     let mut all = files(root, &DIRS, &[".network", ".netdev", ".link"]);
     let drop_ins: Vec<String> = root
@@ -69,7 +91,10 @@ fn unit(path: &str, text: &str, found: &mut Found) {
         .iter()
         .find_map(|key| value("Network", key));
     let drivers = words("Match", "Driver");
-    let is_etc = path.starts_with(ETC);
+    // A vendor's definition of an image for one cloud knows only that cloud's adapters (Amazon's 80-ec2.network).
+    let clouds = |driver: &String| CLOUD_DRIVERS.contains(&driver.as_str());
+    let is_cloud = path.ends_with(".network") && drivers.iter().all(clouds) && !drivers.is_empty();
+    let is_etc = path.starts_with(ETC) || is_cloud;
     let entry = Configured {
         driver: (!drivers.is_empty())
             .then(|| drivers.join(" "))
