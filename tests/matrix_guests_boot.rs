@@ -50,6 +50,9 @@ fn grub_on_a_mirror_with_networkd() -> Result<()> {
 
 #[test]
 fn bls_entries_on_lvm_in_luks_with_network_manager() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     proved("bls-lvm-luks")
 }
 

@@ -46,6 +46,9 @@ impl Hand<'_> {
 
 #[test]
 fn somebody_at_the_serial_console_sends_the_machine() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let guest = sample(Sample::Bios)?;
     let mut rig = IsoRig::new(&[], None)?;
     let mut machine = PhysicalMachine::new(&guest.raw, Storage::Ide)

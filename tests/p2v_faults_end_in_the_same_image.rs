@@ -146,6 +146,9 @@ fn the_server_is_killed_and_restarted() -> Result<()> {
 
 #[test]
 fn the_machine_is_reset() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let mut run = Run::start(&[])?;
     run.server.wait_received(run.id, SOME, JOB)?;
     run.agent.kill9();
@@ -159,6 +162,9 @@ fn the_machine_is_reset() -> Result<()> {
 
 #[test]
 fn the_line_is_slow_and_long_and_once_dead() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let run = Run::start_by(&[], |proxy| {
         proxy.set_rate(Some(16 << 20));
         proxy.set_delay(Duration::from_millis(80));

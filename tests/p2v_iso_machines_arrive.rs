@@ -152,6 +152,9 @@ fn a_bios_machine_whose_clock_is_ten_years_off_arrives() -> Result<()> {
 
 #[test]
 fn a_uefi_machine_with_a_static_address_arrives() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     Case {
         sample: Sample::Uefi,
         name: "uefi-machine",
@@ -166,6 +169,9 @@ fn a_uefi_machine_with_a_static_address_arrives() -> Result<()> {
 
 #[test]
 fn a_machine_that_enforces_secure_boot_and_is_reset_arrives() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     Case {
         sample: Sample::Uefi,
         name: "secure-machine",

@@ -11,6 +11,9 @@ use v2v_tests::{assert_image_clean, mac_of};
 
 #[test]
 fn both_halves_arrive_and_boot_as_one() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let guest = sample(Sample::Md)?;
     let mirror = guest.mirror.as_ref().context("no mirror")?;
     let kargs = "p2v.name=mirrored p2v.post=poweroff";

@@ -13,6 +13,9 @@ use v2v_tests::p2v::{JOB, SOON, assert_proved, domain, folder, image};
 
 #[test]
 fn both_disks_arrive() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let guest = sample(Sample::Lvm)?;
     let dir = folder()?;
     // No multiple of a block, and no file system: all of it is needed.

@@ -109,7 +109,13 @@ mod tests {
         let mut plain = vec![0u8; lawful.len as usize];
         plain[..5000].fill(7);
         let seeds = [Compress::Never, Compress::Zstd].map(|compress| {
-            let mut answer = build(&lawful, &bytes::Bytes::copy_from_slice(&plain), Vec::new(), compress).chunk;
+            let mut answer = build(
+                &lawful,
+                &bytes::Bytes::copy_from_slice(&plain),
+                Vec::new(),
+                compress,
+            )
+            .chunk;
             assert!(verify(&lawful, &answer).is_ok());
             answer.id = 0;
             let mut seed = request.encode_length_delimited_to_vec();

@@ -22,7 +22,7 @@ pub use linux::hibernation::{
     SWAP_SIGNATURE_END, has_suspend_signature, hibernated, refuse_hibernated,
     refuse_hibernated_files, resume_places,
 };
-pub use linux::mounts::{fstab_concerns, root_subvolume};
+pub use linux::mounts::root_subvolume;
 pub use payload::{Member, MemberKind, Payload};
 pub use recorder::Recorder;
 pub use root::{CONFIG_MAX, Entry, INITRD_MAX, Kind, Meta, Root};

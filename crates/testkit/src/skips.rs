@@ -63,6 +63,20 @@ pub fn require_tool(name: &str) -> bool {
     found
 }
 
+/// Why a long story is not told; listed in `tests/expected-skips`.
+pub const LONG: &str = "long: cargo xtask test --all";
+
+/// Skips (false) a story whose like is told by a shorter one, so that CI stays within its time; `cargo xtask test --all`
+/// sets `V2V_TEST_ALL` and tells it.
+#[must_use]
+pub fn long_story() -> bool {
+    let all = env::var_os("V2V_TEST_ALL").is_some();
+    if !all {
+        skip(LONG);
+    }
+    all
+}
+
 /// Our effective user id.
 pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -17,7 +17,8 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test [FILTER]  install what the tests need, then run every test (CI calls this)
+  test [--all] [FILTER]
+                 install what the tests need, then run the tests (CI calls this); with --all the long ones, too
   demo           from nothing to a VMware-like guest converted and booted on virtio
   bench          the figures of README.md, measured again
   fuzz [TARGET…] [--seconds N] [--jobs N]

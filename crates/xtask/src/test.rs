@@ -12,6 +12,8 @@ use crate::{dist, iso, matrix, packages, samples};
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let start = Instant::now();
+    let (all, args): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| *arg == "--all");
+    let all = !all.is_empty();
     packages::ensure(packages::Group::Test)?;
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
     let image = dist::appliance(Profile::Dev)?;
@@ -19,7 +21,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     run::build("agent", "p2v-agent", Profile::Dev)?;
     iso::for_tests()?;
     samples::build_all()?;
-    matrix::build_sample()?;
+    matrix::build_sample(all)?;
     let skips = testkit::skip_log();
     if skips.exists() {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
@@ -27,6 +29,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     eprintln!("prepared in {:.0} s", start.elapsed().as_secs_f64());
     let mut tests = run::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     tests.args(args).env("V2V_APPLIANCE", &image);
+    if all {
+        tests.env("V2V_TEST_ALL", "1");
+    }
     let result = run::run(&mut tests);
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
     for line in skipped.lines() {

@@ -165,7 +165,7 @@ fn is_subvolume(option: &str) -> bool {
 
 /// Lines of fstab that keep the guest from starting, or make it wait, where it finds only these disks: systemd waits 90
 /// seconds for a device that a line without `nofail` names, and then starts the emergency shell (systemd.mount(5)).
-pub fn fstab_concerns(root: &Root, storage: &StorageMap, root_device: &str) -> Vec<Concern> {
+pub(crate) fn fstab_concerns(root: &Root, storage: &StorageMap, root_device: &str) -> Vec<Concern> {
     let devices = Devices::new(root, storage).near(root_device);
     let entries = fstab::parse(&root.text("/etc/fstab").unwrap_or_default());
     let missing = entries.iter().filter(|entry| {

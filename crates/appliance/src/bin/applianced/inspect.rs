@@ -175,8 +175,6 @@ fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Resu
     refuse_hibernated_file(storage, &root, &device.name)?;
     let mut guest = guest::inspect(&root, storage.map(), &mounted)?;
     guest.concerns.extend(storage.concerns().iter().cloned());
-    let of_fstab = guest::fstab_concerns(&root, storage.map(), &device.name);
-    guest.concerns.extend(of_fstab);
     guest
         .concerns
         .sort_by_key(|concern| std::cmp::Reverse(concern.severity));

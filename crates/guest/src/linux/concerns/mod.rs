@@ -12,6 +12,7 @@ use types::{Concern, GuestInfo, Severity, StorageMap};
 
 use crate::Root;
 use crate::linux::devices::Devices;
+use crate::linux::mounts::fstab_concerns;
 use crate::root::join;
 
 /// Entries of the Boot Loader Specification that are read.
@@ -77,13 +78,15 @@ pub(crate) fn concerns(root: &Root, storage: &StorageMap, guest: &GuestInfo) -> 
     let look = Look {
         root,
         guest,
-        devices: Devices::new(root, storage),
+        devices: Devices::new(root, storage).near(&guest.root),
         kargs: kargs(root),
     };
     let mut found = Found::default();
     for entry in LOOKS {
         entry(&look, &mut found);
     }
+    let of_fstab = fstab_concerns(root, storage, &guest.root);
+    found.0.extend(of_fstab);
     found.0.sort_by_key(|concern| Reverse(concern.severity));
     found.0
 }

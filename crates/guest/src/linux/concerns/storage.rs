@@ -1,6 +1,6 @@
 //! Mounts, room, swap, encryption, multipath.
 
-use crate::linux::fstab::{self, FstabEntry};
+use crate::linux::fstab;
 
 use super::{Found, Look, list};
 
@@ -23,11 +23,10 @@ const NETWORK: [&str; 10] = [
 /// Folders and drivers of the old machine's host, which the new one has not.
 const OF_HOST: [&str; 3] = ["vboxsf", "fuse.vmhgfs-fuse", "vmhgfs"];
 
-/// Entries that the new machine cannot mount: systemd waits for each that has no `nofail` and then goes to the
-/// emergency shell (systemd.mount(5), systemd-fstab-generator(8)).
+/// Entries that the new machine cannot mount; devices that are on none of the disks are
+/// [`mounts::fstab_concerns`](crate::linux::mounts::fstab_concerns)'s.
 pub(super) fn fstab(look: &Look<'_>, found: &mut Found) {
     let entries = fstab::parse(&look.root.text("/etc/fstab").unwrap_or_default());
-    let waits = |entry: &FstabEntry| !entry.has("nofail") && !entry.has("noauto");
     let (mut network, mut swap) = (Vec::new(), false);
     for entry in &entries {
         let kind = entry.fs_type.as_str();
@@ -45,22 +44,6 @@ pub(super) fn fstab(look: &Look<'_>, found: &mut Found) {
             );
         } else if kind == "swap" {
             swap |= !is_device || there();
-            if is_device && !there() && waits(entry) {
-                found.warning(
-                    format!("the swap space {} in /etc/fstab is on none of the disks: the start waits 90 s for it", entry.spec),
-                    Some("take it out of /etc/fstab, or give its disk as source, too"),
-                );
-            }
-        } else if is_device
-            && entry.target.starts_with('/')
-            && waits(entry)
-            && !there()
-            && !is_medium(kind, &entry.spec)
-        {
-            found.warning(
-                format!("/etc/fstab mounts {} on {}, and it is on none of the disks: the start ends in the emergency shell", entry.spec, entry.target),
-                Some("give its disk as source, too, or add nofail to the line"),
-            );
         }
     }
     if !network.is_empty() {
@@ -78,15 +61,6 @@ pub(super) fn fstab(look: &Look<'_>, found: &mut Found) {
     if !swap && !zram && !entries.is_empty() {
         found.info("no swap space is configured", None);
     }
-}
-
-/// Removable media may be absent.
-fn is_medium(kind: &str, spec: &str) -> bool {
-    kind.contains("iso9660")
-        || kind == "udf"
-        || ["/dev/cdrom", "/dev/sr", "/dev/fd", "/dev/dvd"]
-            .iter()
-            .any(|start| spec.starts_with(start))
 }
 
 /// What is left on the file systems that fill up.

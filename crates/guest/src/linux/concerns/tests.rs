@@ -40,7 +40,11 @@ fn mounts_that_block_the_start_are_told() {
         "emergency shell",
     );
     let swap = fstab("UUID=11111111-2222-3333-4444-555555555555 none swap sw 0 0");
-    expect(&[("/etc/fstab", &swap)], Severity::Warning, "waits 90 s");
+    expect(
+        &[("/etc/fstab", &swap)],
+        Severity::Warning,
+        "waits for it 90 seconds",
+    );
     let nfs = fstab("filer:/vol/home /home nfs4 rw,hard 0 0");
     expect(
         &[("/etc/fstab", &nfs)],

@@ -56,13 +56,16 @@ pub const MATRIX: [MatrixGuest; 13] = [
 ];
 
 /// The third that CI proves: every generator, file system, stack, firmware and network is in it, and all loaders but extlinux.
-pub const SAMPLE: [&str; 5] = [
+pub const SAMPLE: &[&str] = &[
     "legacy-lvm",
     "sdboot-btrfs",
     "grub-md",
     "bls-lvm-luks",
     "grub-luks",
 ];
+
+/// Those of [`SAMPLE`] that CI has the time for: all of one release, so that one tree is built.
+pub const SHORT_SAMPLE: &[&str] = &["legacy-lvm", "sdboot-btrfs", "grub-md", "grub-luks"];
 
 /// The guest of this name.
 pub fn by_name(name: &str) -> Option<&'static MatrixGuest> {

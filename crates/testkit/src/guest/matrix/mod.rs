@@ -32,7 +32,7 @@ use super::{config, short_hash};
 use crate::places::{cache_dir, fresh_dir, lock};
 use crate::skips::is_root;
 
-pub use list::{MATRIX, SAMPLE, by_name};
+pub use list::{MATRIX, SAMPLE, SHORT_SAMPLE, by_name};
 pub use prove::{
     BUSES, Figures, Proof, boot, convert, lost_on_virtio, on_old_hardware, prove, unconverted,
 };
