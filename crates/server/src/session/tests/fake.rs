@@ -388,8 +388,8 @@ impl FakeAgent {
     fn read(&self, request: &ReadRequest) -> Chunk {
         let disk = &self.disks[request.disk as usize];
         let range = request.offset..request.offset + u64::from(request.len);
-        let bounds = range.start as usize..range.end as usize;
-        let bytes = Bytes::from_owner(Memory(Arc::clone(disk))).slice(bounds);
+        let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
+        let bytes = Bytes::from_owner(Memory(Arc::clone(disk))).slice(start..end);
         let bad = self.bad.iter().filter_map(|bad| {
             let (start, end) = (bad.start.max(range.start), bad.end.min(range.end));
             (start < end).then(|| proto::Range {
