@@ -233,6 +233,12 @@ fn initramfs_generator(root: &Root) -> &'static str {
         "initramfs-tools"
     } else if any(&["/sbin/mkinitrd", "/usr/bin/mkinitrd"]) {
         "mkinitrd"
+    } else if any(&["/usr/bin/genkernel", "/usr/sbin/genkernel"]) {
+        "genkernel"
+    } else if any(&["/usr/sbin/make-initrd", "/usr/bin/make-initrd"]) {
+        "make-initrd"
+    } else if any(&["/usr/bin/booster"]) {
+        "booster"
     } else {
         ""
     }

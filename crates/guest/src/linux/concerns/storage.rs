@@ -30,7 +30,9 @@ pub(super) fn fstab(look: &Look<'_>, found: &mut Found) {
     let (mut network, mut swap) = (Vec::new(), false);
     for entry in &entries {
         let kind = entry.fs_type.as_str();
-        let there = || look.devices.resolve(&entry.spec, Some(kind)).is_some();
+        // Made of the volume's own UUID, which stays and is not known here: Ubuntu's installer mounts volumes by it.
+        let by_volume = entry.spec.starts_with("/dev/disk/by-id/dm-uuid-");
+        let there = || by_volume || look.devices.resolve(&entry.spec, Some(kind)).is_some();
         let is_device = entry.spec.starts_with("/dev/") || entry.spec.contains('=');
         if NETWORK.contains(&kind) {
             network.push(format!("{} ({kind} of {})", entry.target, entry.spec));

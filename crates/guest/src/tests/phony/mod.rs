@@ -234,6 +234,12 @@ impl Os {
         self
     }
 
+    /// A label for the last device.
+    pub(super) fn label(mut self, label: &str) -> Self {
+        self.tree.storage.devices.last_mut().unwrap().label = Some(label.into());
+        self
+    }
+
     /// A logical volume.
     pub(super) fn lv(mut self, vg: &str, lv: &str, fs_type: &str, uuid: &str, at: &str) -> Self {
         let name = format!("/dev/{vg}/{lv}");

@@ -197,6 +197,7 @@ ONBOOT=yes
     .rpms(&["filesystem"])
     .disk(0, "dos")
     .part(1, "ext3", BOOT, "/boot")
+    .label("/boot")
     .part(2, "LVM2_member", "pv", "")
     .lv("VolGroup00", "LogVol00", "ext3", ROOT, "/")
     .lv("VolGroup00", "LogVol01", "swap", SWAP, "")
