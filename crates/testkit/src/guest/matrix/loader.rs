@@ -24,7 +24,10 @@ pub(super) fn kargs(guest: &MatrixGuest, plan: &Plan) -> String {
     if guest.generator == Generator::Dracut {
         match guest.stack {
             Stack::Plain => {}
-            Stack::Lvm | Stack::LvmOnLuks => words.push("rd.lvm.lv=vg0/root".to_owned()),
+            // As Anaconda writes them: dracut waits for the swap of resume= too, and activates only what is named.
+            Stack::Lvm | Stack::LvmOnLuks => {
+                words.extend(["root", "swap"].map(|lv| format!("rd.lvm.lv=vg0/{lv}")));
+            }
             Stack::Luks => {}
             Stack::Md => words.push(format!("rd.md.uuid={}", md_uuid())),
         }
