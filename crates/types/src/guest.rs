@@ -47,6 +47,7 @@ pub struct GuestInfo {
     #[serde(default)]
     pub network: Vec<NetworkConfig>,
     /// What its administrator should know before a conversion, the worst first.
+    #[serde(default)]
     pub concerns: Vec<Concern>,
 }
 
@@ -102,6 +103,7 @@ pub struct KernelInfo {
     /// virtio_blk exists as module or built in.
     pub has_virtio_blk: bool,
     /// virtio_scsi exists as module or built in.
+    #[serde(default)]
     pub has_virtio_scsi: bool,
     /// virtio_net exists as module or built in.
     pub has_virtio_net: bool,
