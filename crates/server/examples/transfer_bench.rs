@@ -19,7 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use server::{JobId, Progress, session};
@@ -33,10 +32,9 @@ use wire::MAX_MESSAGE_LEN;
 use wire::session::session_client::SessionClient;
 use wire::session::session_server::{Session, SessionServer};
 use wire::session::{AgentMessage, Chunk, ReadRequest, ServerMessage};
-
 use wire::tls::client_config;
 
-use fake::{FakeAgent, Pki, Rig, Target, dial, listen, noise};
+use fake::{FakeAgent, Pki, Rig, Target, dial, in_memory, listen, noise};
 use session::{RateLimit, RemoteMachine, RemoteOptions};
 
 const MIB: usize = 1 << 20;
@@ -190,7 +188,7 @@ fn raw(mib: usize, disk: &Arc<Vec<u8>>, transport: Transport) -> Speed {
         };
         let mut client = SessionClient::new(transport.dial(&target).await)
             .max_encoding_message_size(MAX_MESSAGE_LEN);
-        let data = Bytes::from_owner(Disk(Arc::clone(disk)));
+        let data = in_memory(disk);
         let (send, chunks) = mpsc::channel(4);
         let watch = Watch::start();
         tokio::spawn(async move {
@@ -208,14 +206,6 @@ fn raw(mib: usize, disk: &Arc<Vec<u8>>, transport: Transport) -> Speed {
         assert_eq!(received, mib * MIB);
         watch.speed(received as u64)
     })
-}
-
-struct Disk(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Disk {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 struct Sink(mpsc::Sender<usize>);

@@ -389,7 +389,7 @@ impl FakeAgent {
         let disk = &self.disks[request.disk as usize];
         let range = request.offset..request.offset + u64::from(request.len);
         let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap());
-        let bytes = Bytes::from_owner(Memory(Arc::clone(disk))).slice(start..end);
+        let bytes = in_memory(disk).slice(start..end);
         let bad = self.bad.iter().filter_map(|bad| {
             let (start, end) = (bad.start.max(range.start), bad.end.min(range.end));
             (start < end).then(|| proto::Range {
@@ -439,6 +439,11 @@ impl FakeAgent {
             error: String::new(),
         }
     }
+}
+
+/// The disk's bytes, not copied.
+pub(crate) fn in_memory(disk: &Arc<Vec<u8>>) -> Bytes {
+    Bytes::from_owner(Memory(Arc::clone(disk)))
 }
 
 struct Memory(Arc<Vec<u8>>);
