@@ -54,6 +54,10 @@ pub struct Conversion {
     pub qemu_ga: Option<PathBuf>,
     /// `--allow-guest-code`.
     pub allow_guest_code: bool,
+    /// `--virtio-win`, `$VIRTIO_WIN`: folder or ISO with drivers for Windows.
+    pub virtio_win: Option<PathBuf>,
+    /// `--force-hibernated`.
+    pub force_hibernated: bool,
 }
 
 /// A file or folder of this host that goes into the guest.

@@ -13,8 +13,9 @@ mod linux;
 mod payload;
 mod recorder;
 mod root;
+mod windows;
 
-use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, StorageMap};
+use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, OsType, StorageMap};
 
 pub use error::{Error, ErrorKind, Result};
 pub use linux::customise::GuestCode;
@@ -29,7 +30,7 @@ pub use root::{CONFIG_MAX, Entry, INITRD_MAX, Kind, Meta, Root};
 
 /// True when this file system is the root of an operating system (only it is mounted).
 pub fn is_os_root(root: &Root) -> bool {
-    linux::inspect::is_root(root)
+    linux::inspect::is_root(root) || windows::inspect::is_root(root)
 }
 
 /// File systems that the guest mounts by itself at boot, from its fstab, resolved to names of the storage map: root
@@ -44,7 +45,11 @@ pub fn mountpoints(
 
 /// Describes the guest; everything in `mountpoints` is mounted below `root`. Changes nothing.
 pub fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
-    let mut guest = linux::inspect::inspect(root, storage, mountpoints)?;
+    let mut guest = if windows::inspect::is_root(root) {
+        windows::inspect::inspect(root, storage, mountpoints)?
+    } else {
+        linux::inspect::inspect(root, storage, mountpoints)?
+    };
     for text in [
         &mut guest.product_name,
         &mut guest.version,
@@ -78,6 +83,8 @@ pub struct Lent<'a> {
     pub payload: Payload,
     /// Runs the guest's programs.
     pub guest_code: Option<&'a dyn GuestCode>,
+    /// Directory of our programs for Windows: `v2v-firstboot-x86.exe`, `v2v-firstboot-amd64.exe`.
+    pub programs: Option<&'a std::path::Path>,
 }
 
 /// [`convert`] with files of the host, and perhaps programs of the guest.
@@ -89,7 +96,10 @@ pub fn convert_with(
     lent: &Lent<'_>,
     step: &mut dyn FnMut(&str),
 ) -> Result<ConvertOutcome> {
-    linux::convert::convert(root, guest, storage, options, lent, step)
+    match guest.os {
+        OsType::Windows => windows::convert::convert(root, guest, storage, options, lent, step),
+        _ => linux::convert::convert(root, guest, storage, options, lent, step),
+    }
 }
 
 /// Says what of an expression of `--edit` is not understood.

@@ -23,6 +23,9 @@ pub struct ConvertOptions {
     pub qemu_ga: Option<String>,
     /// `--allow-guest-code`: programs of the guest may be run in the appliance, without a network.
     pub allow_guest_code: bool,
+    /// `--force-hibernated`: a sleeping Windows is converted all the same; what it had in memory is lost.
+    #[serde(default)]
+    pub force_hibernated: bool,
 }
 
 /// `--mac aa:bb:cc:dd:ee:ff:ip:ADDR,GATEWAY,PREFIX,NS1,…`.

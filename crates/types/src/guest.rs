@@ -1,8 +1,10 @@
 //! The guest as inspection finds it.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Concern;
+use crate::{Concern, MacAddr};
 
 /// One operating system found on the disks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct GuestInfo {
     /// What its administrator should know before a conversion, the worst first.
     #[serde(default)]
     pub concerns: Vec<Concern>,
+    /// What only Windows has.
+    #[serde(default)]
+    pub windows: Option<WindowsInfo>,
 }
 
 /// Family of operating system.
@@ -130,4 +135,77 @@ pub struct BootLoader {
     pub kind: String,
     /// Main configuration file in the guest.
     pub config: Option<String>,
+}
+
+/// What inspection finds of Windows besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowsInfo {
+    /// Its directory in the guest as it is spelled on the disk, with slashes: `/Windows`.
+    pub system_root: String,
+    /// The drive letter that it gives its own volume, without colon; `C` unless its registry says otherwise.
+    pub drive: String,
+    /// CurrentMajorVersionNumber or the part of CurrentVersion: 5 (XP, 2003), 6 (Vista to 8.1), 10.
+    pub major: u32,
+    /// Minor version: 6.1 is Windows 7 and Server 2008 R2.
+    pub minor: u32,
+    /// CurrentBuildNumber.
+    pub build: u32,
+    /// UBR: the update of the build, 0 where it has none.
+    pub revision: u32,
+    /// `WinNT`, `ServerNT`, `LanmanNT` (a domain controller).
+    pub product_type: String,
+    /// EditionID, e.g. `Professional`, `ServerStandard`.
+    pub edition: String,
+    /// DisplayVersion or ReleaseId, e.g. `22H2`; CSDVersion (`Service Pack 1`) of older ones.
+    pub release: String,
+    /// Installation is Server Core.
+    pub core: bool,
+    /// Control sets, `ControlSet001` …: the one of Select\Current first, then those it may fall back to.
+    pub control_sets: Vec<String>,
+    /// RealTimeIsUniversal is set.
+    pub rtc_utc: bool,
+    /// Network adapters that have a configuration.
+    pub adapters: Vec<WindowsAdapter>,
+    /// Programs of hypervisors, with what uninstalls them.
+    pub tools: Vec<WindowsProgram>,
+    /// Updates for SHA-2 signatures are there (KB4474419) or not needed (Windows 8 on).
+    pub sha2: bool,
+}
+
+/// The configuration of one network adapter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowsAdapter {
+    /// NetCfgInstanceId with its braces.
+    pub id: String,
+    /// Name of the connection, e.g. `Ethernet0`.
+    pub name: String,
+    /// Its hardware address, where the registry has it.
+    pub mac: Option<MacAddr>,
+    /// Device instance, e.g. `PCI\VEN_8086&DEV_100F…`.
+    pub device: String,
+    /// IPv4 and IPv6 addresses that were set by hand, with their prefixes in bits.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Default gateways with their metrics.
+    pub gateways: Vec<(IpAddr, u32)>,
+    /// Name servers that were set by hand.
+    pub nameservers: Vec<IpAddr>,
+    /// DNS suffix of the connection.
+    pub domain: Option<String>,
+    /// Metric of the interface; `None` is automatic.
+    pub metric: Option<u32>,
+    /// IPv4 by DHCP.
+    pub dhcp: bool,
+}
+
+/// An installed program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowsProgram {
+    /// `vmware`, `virtualbox`, `hyperv`, `xen`, `parallels`, `nutanix`, …
+    pub kind: String,
+    /// DisplayName.
+    pub name: String,
+    /// UninstallString.
+    pub uninstall: Option<String>,
+    /// Product code where Windows Installer installed it.
+    pub product_code: Option<String>,
 }

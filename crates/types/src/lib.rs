@@ -17,7 +17,10 @@ pub use caps::{
     BlockBus, BootEntry, ConvertOptions, ConvertOutcome, GuestCaps, MachineType, NetBus, StaticIp,
 };
 pub use customise::{Customise, Password};
-pub use guest::{Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, NetworkConfig, OsType};
+pub use guest::{
+    Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, NetworkConfig, OsType, WindowsAdapter,
+    WindowsInfo, WindowsProgram,
+};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{
     Clock, CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen,

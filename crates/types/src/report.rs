@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct Change {
     /// Name of the conversion step.
     pub step: String,
-    /// Path in the guest.
+    /// Path in the guest, or `HKLM\\SYSTEM\\…` and the name of a value.
     pub path: String,
-    /// SHA-256 of the content before, hexadecimal; `None` when the file did not exist.
+    /// SHA-256 of the content before, hexadecimal; `None` when the file did not exist. Of a registry value, the value
+    /// as a .reg file has it.
     pub before: Option<String>,
     /// SHA-256 of the content after; `None` when the file was removed.
     pub after: Option<String>,

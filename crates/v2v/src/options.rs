@@ -81,6 +81,8 @@ pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Co
         payload: customisation.payload,
         qemu_ga: qemu_ga(cli.qemu_ga.as_deref())?,
         allow_guest_code: cli.allow_guest_code,
+        virtio_win: None,
+        force_hibernated: false,
     })
 }
 

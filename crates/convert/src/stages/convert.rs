@@ -24,6 +24,7 @@ pub(crate) fn run(
         customise: job.customise.clone(),
         qemu_ga: crate::payload::qemu_ga_member(job),
         allow_guest_code: job.allow_guest_code,
+        force_hibernated: job.force_hibernated,
     };
     let outcome = running.ask(|appliance| {
         appliance.convert(&guest.root, &options, &|step| events.step(step), &|line| {

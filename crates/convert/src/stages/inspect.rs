@@ -26,7 +26,7 @@ pub(crate) fn choose(job: &Conversion, seen: &Seen, events: &dyn Events) -> Resu
         return Err(nothing_found(seen));
     }
     let guest = pick(&job.root, &seen.systems, events)?.clone();
-    if guest.os != OsType::Linux {
+    if !matches!(guest.os, OsType::Linux | OsType::Windows) {
         return Err(Error::UnsupportedGuest {
             root: guest.root,
             product: guest.product_name,

@@ -67,6 +67,7 @@ pub(crate) fn inspect(
     let release = OsRelease::read(root).unwrap_or_default();
     let packages = Packages::read(root);
     let mut guest = GuestInfo {
+        windows: None,
         root: main.device.clone(),
         os: OsType::Linux,
         osinfo_id: osinfo_id(&release),

@@ -226,6 +226,8 @@ pub(crate) fn parse(words: &[String]) -> std::result::Result<Conversion, String>
         payload: vec![],
         qemu_ga: None,
         allow_guest_code: false,
+        virtio_win: None,
+        force_hibernated: false,
     })
 }
 

@@ -73,6 +73,7 @@ fn cdrom() -> Removable {
 
 fn debian() -> GuestInfo {
     GuestInfo {
+        windows: None,
         root: "/dev/sda1".into(),
         os: OsType::Linux,
         distro: "debian".into(),

@@ -26,6 +26,7 @@ pub(crate) fn run(
     let lent = guest::Lent {
         payload: payload::open(options)?,
         guest_code: Some(&RunGuest),
+        programs: None,
     };
     let mut mounts = GuestMounts::new(&state.storage, Access::Write);
     let root_options = state.root_options.get(root).map_or("", String::as_str);

@@ -56,6 +56,7 @@ fn with_payload(
     let lent = Lent {
         payload,
         guest_code: None,
+        programs: None,
     };
     apply_with(tree, customise, &lent)
 }
@@ -608,6 +609,7 @@ fn scripts_run_only_when_that_is_allowed_and_failing_ones_fail_the_conversion() 
     let lent = || Lent {
         payload: Payload::default(),
         guest_code: Some(&code),
+        programs: None,
     };
     apply_with(&tree, vec![run("true")], &lent()).unwrap();
     assert_eq!(*code.0.lock().unwrap(), ["true"]);

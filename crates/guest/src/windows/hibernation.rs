@@ -1,0 +1,1 @@
+//! hiberfil.sys: hibernation and fast startup.

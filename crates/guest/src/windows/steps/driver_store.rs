@@ -1,0 +1,10 @@
+//! The other drivers, staged for the first boot.
+
+use crate::Result;
+use crate::windows::convert::Context;
+
+/// See the module.
+pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
+    context.recorder.not_needed("not written yet");
+    Ok(())
+}

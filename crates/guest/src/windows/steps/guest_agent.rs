@@ -1,0 +1,10 @@
+//! qemu-guest-agent, installed at first boot.
+
+use crate::Result;
+use crate::windows::convert::Context;
+
+/// See the module.
+pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
+    context.recorder.not_needed("not written yet");
+    Ok(())
+}

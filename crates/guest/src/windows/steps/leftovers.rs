@@ -1,0 +1,10 @@
+//! What the old hypervisor's tools left: services and filters off, programs removed at first boot.
+
+use crate::Result;
+use crate::windows::convert::Context;
+
+/// See the module.
+pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
+    context.recorder.not_needed("not written yet");
+    Ok(())
+}
