@@ -73,7 +73,6 @@ pub(crate) struct Loader {
 pub(crate) struct Bcd {
     hive: Hive,
     path: String,
-    replayed: u32,
 }
 
 impl Bcd {
@@ -95,7 +94,6 @@ impl Bcd {
         Ok(Some(Self {
             hive: recovered.hive,
             path,
-            replayed: recovered.replayed,
         }))
     }
 
@@ -105,7 +103,6 @@ impl Bcd {
         Ok(Self {
             hive,
             path: "BCD".to_owned(),
-            replayed: 0,
         })
     }
 
@@ -114,13 +111,11 @@ impl Bcd {
         &self.path
     }
 
-    /// Its logs changed it: what is on the disk is older than this.
-    pub(crate) fn was_replayed(&self) -> bool {
-        self.replayed > 0
-    }
-
     fn element(&self, object: &str, element: &str) -> Option<registry::Value> {
-        Keys::new(&self.hive).value(&format!("Objects\\{object}\\Elements\\{element}"), "Element")
+        Keys::new(&self.hive).value(
+            &format!("Objects\\{object}\\Elements\\{element}"),
+            "Element",
+        )
     }
 
     fn text(&self, object: &str, element: &str) -> Option<String> {
@@ -179,9 +174,10 @@ impl Bcd {
     }
 
     /// The file, after a full walk.
-    pub(crate) fn to_bytes(&self, now: u64) -> Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         self.hive.verify().map_err(failed(&self.path))?;
-        Ok(self.hive.to_bytes(now))
+        let written = self.hive.written("").map_err(failed(&self.path))?;
+        Ok(self.hive.to_bytes(written.unwrap_or_default()))
     }
 }
 
@@ -226,7 +222,24 @@ fn parse_device(data: &[u8]) -> Option<Device> {
 
 /// A GUID as text: the first three fields are little-endian.
 pub(crate) fn guid(bytes: &[u8; 16]) -> String {
-    let [a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, e0, e1, e2, e3, e4, e5] = bytes;
+    let [
+        a0,
+        a1,
+        a2,
+        a3,
+        b0,
+        b1,
+        c0,
+        c1,
+        d0,
+        d1,
+        e0,
+        e1,
+        e2,
+        e3,
+        e4,
+        e5,
+    ] = bytes;
     format!(
         "{:08x}-{:04x}-{:04x}-{d0:02x}{d1:02x}-{e0:02x}{e1:02x}{e2:02x}{e3:02x}{e4:02x}{e5:02x}",
         u32::from_le_bytes([*a0, *a1, *a2, *a3]),
@@ -236,6 +249,11 @@ pub(crate) fn guid(bytes: &[u8; 16]) -> String {
 }
 
 impl Device {
+    /// True for one that names a partition.
+    pub(crate) fn is_partition(&self) -> bool {
+        matches!(self, Self::Gpt { .. } | Self::Mbr { .. })
+    }
+
     /// True when a partition with this PARTUUID (as udev spells it: a GUID, or `SIGNATURE-NN`) can be it; of an MBR, only
     /// the disk is compared.
     pub(crate) fn may_be(&self, partuuid: &str) -> bool {
@@ -257,7 +275,7 @@ pub(crate) fn probe(bytes: &[u8]) {
         for object in bcd.without_graphics() {
             let _ = bcd.delete_element(&object, GRAPHICS_MODE_DISABLED);
         }
-        let _ = bcd.to_bytes(0);
+        let _ = bcd.to_bytes();
     }
 }
 

@@ -28,7 +28,9 @@ fn asleep(root: &Root) -> Result<Option<String>> {
         .take(HEADER)
         .read_to_end(&mut header)
         .map_err(|error| Error::io("reading", error).at(&path))?;
-    let asleep = ASLEEP.iter().any(|signature| header.starts_with(*signature));
+    let asleep = ASLEEP
+        .iter()
+        .any(|signature| header.starts_with(*signature));
     Ok(asleep.then_some(path))
 }
 
@@ -66,7 +68,10 @@ pub(crate) fn concern(root: &Root, reader: &Reader<'_>, windows: &WindowsInfo) -
     let what = match asleep(root) {
         Ok(None) => return None,
         Ok(Some(_)) => what(has_fast_startup(reader, windows)),
-        Err(error) => format!("it can't be told whether Windows is hibernated: {}", error.chain()),
+        Err(error) => format!(
+            "it can't be told whether Windows is hibernated: {}",
+            error.chain()
+        ),
     };
     Some(Concern {
         severity: Severity::Blocker,

@@ -129,10 +129,6 @@ impl<'a> Look<'a> {
         names
     }
 
-    /// At least this version.
-    fn since(&self, major: u32, minor: u32) -> bool {
-        (self.windows.major, self.windows.minor) >= (major, minor)
-    }
 }
 
 /// `a, b, c and 4 more`.
@@ -146,6 +142,3 @@ fn list<S: AsRef<str>>(names: &[S]) -> String {
         format!("{shown} and {more} more")
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -47,8 +47,13 @@ pub(super) fn drivers(look: &Look<'_>, found: &mut Found) {
 pub(super) fn code_integrity(look: &Look<'_>, found: &mut Found) {
     let folder = format!("{}/System32/CodeIntegrity", look.windows.system_root);
     let has = |name: &str| files::find(look.root, &format!("{folder}/{name}")).is_some();
-    let custom = files::find(look.root, &format!("{folder}/CiPolicies/Active"))
-        .is_some_and(|path| look.root.names(&path).iter().any(|name| is_custom_policy(name)));
+    let custom =
+        files::find(look.root, &format!("{folder}/CiPolicies/Active")).is_some_and(|path| {
+            look.root
+                .names(&path)
+                .iter()
+                .any(|name| is_custom_policy(name))
+        });
     if has("SIPolicy.p7b") || custom {
         found.warning(
             "a policy of Windows Defender Application Control is active; it may forbid the virtio drivers and the program that runs at the first start",

@@ -29,7 +29,6 @@ const ANTIVIRUS: &[(&str, &str)] = &[
     ("bdservicehost", "Bitdefender"),
     ("EPSecurityService", "Bitdefender"),
     ("CSAgent", "CrowdStrike Falcon"),
-    ("csagent", "CrowdStrike Falcon"),
     ("SentinelMonitor", "SentinelOne"),
     ("SentinelAgent", "SentinelOne"),
     ("CbDefense", "Carbon Black"),
@@ -51,7 +50,6 @@ const ANTIVIRUS: &[(&str, &str)] = &[
     ("cmdguard", "Comodo"),
     ("xagt", "Trellix"),
     ("TaniumClient", "Tanium"),
-    ("EDRService", "an endpoint agent"),
 ];
 
 /// Antivirus programs other than Windows' own.

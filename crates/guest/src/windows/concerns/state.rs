@@ -63,13 +63,18 @@ pub(super) fn updates(look: &Look<'_>, found: &mut Found) {
         || software.has(&format!("{SERVICING}\\RebootInProgress"))
         || software.has(&format!("{SERVICING}\\PackagesPending"));
     if in_the_middle {
-        found.warning("it is in the middle of an update, which goes on at its next start", fix);
+        found.warning(
+            "it is in the middle of an update, which goes on at its next start",
+            fix,
+        );
     } else if software.has(&format!("{SERVICING}\\RebootPending"))
         || software.has(&format!("{AUTO_UPDATE}\\RebootRequired"))
     {
         found.warning("an update waits for its next start", fix);
     }
-    let renames = look.control().list(SESSION_MANAGER, "PendingFileRenameOperations");
+    let renames = look
+        .control()
+        .list(SESSION_MANAGER, "PendingFileRenameOperations");
     if !renames.is_empty() {
         let count = renames.len();
         found.info(
@@ -82,15 +87,17 @@ pub(super) fn updates(look: &Look<'_>, found: &mut Found) {
 /// Setup and Sysprep.
 pub(super) fn setup(look: &Look<'_>, found: &mut Found) {
     let system = look.reader.system();
-    let state = look
-        .software()
-        .text("Microsoft\\Windows\\CurrentVersion\\Setup\\State", "ImageState");
+    let state = look.software().text(
+        "Microsoft\\Windows\\CurrentVersion\\Setup\\State",
+        "ImageState",
+    );
     if state.is_some_and(|state| state.contains("GENERALIZE")) {
         found.info(
             "it was generalised by Sysprep: at its first start it is set up anew, and its addresses and name are not what they were",
             "",
         );
-    } else if system.is_set("Setup", "SystemSetupInProgress") || system.is_set("Setup", "SetupType") {
+    } else if system.is_set("Setup", "SystemSetupInProgress") || system.is_set("Setup", "SetupType")
+    {
         found.warning(
             "its setup, or an upgrade, is not finished",
             "let it finish at the source",
@@ -148,7 +155,9 @@ pub(super) fn adapters(look: &Look<'_>, found: &mut Found) {
 
 fn is_hardware(device: &str) -> bool {
     let bus = device.split('\\').next().unwrap_or_default();
-    ["PCI", "VMBUS", "XEN", "XENVIF", "XENBUS", "USB", "ISAPNP", "PCMCIA", ""]
-        .iter()
-        .any(|known| bus.eq_ignore_ascii_case(known))
+    [
+        "PCI", "VMBUS", "XEN", "XENVIF", "XENBUS", "USB", "ISAPNP", "PCMCIA", "",
+    ]
+    .iter()
+    .any(|known| bus.eq_ignore_ascii_case(known))
 }

@@ -13,12 +13,32 @@ const CLASSES: [(&str, &str); 4] = [
 ];
 /// Filters that come with Windows.
 const INBOX: [&str; 14] = [
-    "partmgr", "ehstorclass", "ehstortcgdrv", "fvevol", "rdyboost", "ecache", "iorate", "volsnap", "crcdisk", "storflt",
-    "vmstorfl", "sbp2port", "acpi", "storqosflt",
+    "partmgr",
+    "ehstorclass",
+    "ehstortcgdrv",
+    "fvevol",
+    "rdyboost",
+    "ecache",
+    "iorate",
+    "volsnap",
+    "crcdisk",
+    "storflt",
+    "vmstorfl",
+    "sbp2port",
+    "acpi",
+    "storqosflt",
 ];
 /// Filters of hypervisors' tools: conversion takes them away by itself.
 const OF_HYPERVISORS: [&str; 9] = [
-    "prl_strg", "prl_boot", "prl_vol", "xenfilt", "xencrsh", "scsifilt", "xendisk", "vsepflt", "vboxguest",
+    "prl_strg",
+    "prl_boot",
+    "prl_vol",
+    "xenfilt",
+    "xencrsh",
+    "scsifilt",
+    "xendisk",
+    "vsepflt",
+    "vboxguest",
 ];
 
 /// UpperFilters and LowerFilters: a filter that does not start on the new disks stops Windows before it can say so.
@@ -84,7 +104,10 @@ pub(super) fn multipath(look: &Look<'_>, found: &mut Found) {
             "uninstall it, before the conversion or after it: there is one path to a virtual disk",
         );
     } else if look.starts("mpio") {
-        found.info("Multipath I/O is installed; the new machine has no use for it", "");
+        found.info(
+            "Multipath I/O is installed; the new machine has no use for it",
+            "",
+        );
     }
 }
 
@@ -101,7 +124,9 @@ pub(super) fn disks(look: &Look<'_>, found: &mut Found) {
     let with = |types: &[&str]| -> Vec<&str> {
         let devices = look.storage.devices.iter().filter(|device| {
             let parttype = device.parttype.as_deref().unwrap_or_default();
-            types.iter().any(|wanted| parttype.eq_ignore_ascii_case(wanted))
+            types
+                .iter()
+                .any(|wanted| parttype.eq_ignore_ascii_case(wanted))
         });
         devices.map(|device| device.name.as_str()).collect()
     };
@@ -166,9 +191,15 @@ pub(super) fn iscsi(look: &Look<'_>, found: &mut Found) {
     let control = look.control();
     let class = "Control\\Class\\{4D36E97B-E325-11CE-BFC1-08002BE10318}";
     let has_targets = |control: &Keys<'_>, key: &str| {
-        !control.keys(&format!("{class}\\{key}\\PersistentTargets")).is_empty()
+        !control
+            .keys(&format!("{class}\\{key}\\PersistentTargets"))
+            .is_empty()
     };
-    if control.keys(class).iter().any(|key| has_targets(&control, key)) {
+    if control
+        .keys(class)
+        .iter()
+        .any(|key| has_targets(&control, key))
+    {
         found.info(
             "it connects disks by iSCSI by itself; they are not copied, and the new machine must reach their targets from the same addresses",
             "",

@@ -6,7 +6,7 @@ mod nsi;
 pub(crate) mod reader;
 mod roots;
 mod tools;
-mod version;
+pub(crate) mod version;
 
 use types::{GuestInfo, Mountpoint, OsType, StorageMap, WindowsInfo};
 

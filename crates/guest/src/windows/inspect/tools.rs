@@ -50,11 +50,19 @@ const KINDS: &[(&str, &[&str])] = &[
     ("parallels", &["parallels tools"]),
     (
         "virtuozzo",
-        &["virtuozzo guest tools", "virtuozzo tools", "virtuozzo hypervisor"],
+        &[
+            "virtuozzo guest tools",
+            "virtuozzo tools",
+            "virtuozzo hypervisor",
+        ],
     ),
     (
         "nutanix",
-        &["nutanix guest tools", "nutanix guest agent", "nutanix virtio"],
+        &[
+            "nutanix guest tools",
+            "nutanix guest agent",
+            "nutanix virtio",
+        ],
     ),
     (
         "aws",
@@ -72,7 +80,11 @@ const KINDS: &[(&str, &[&str])] = &[
     ),
     (
         "azure",
-        &["windows azure vm agent", "azure vm agent", "azure guest agent"],
+        &[
+            "windows azure vm agent",
+            "azure vm agent",
+            "azure guest agent",
+        ],
     ),
     ("google", &["google compute engine", "google cloud"]),
     (
@@ -120,13 +132,7 @@ fn kind(name: &str) -> Option<&'static str> {
         .map(|(kind, _)| *kind)
 }
 
-fn program(
-    software: &Keys<'_>,
-    path: &str,
-    key: &str,
-    kind: &str,
-    name: String,
-) -> WindowsProgram {
+fn program(software: &Keys<'_>, path: &str, key: &str, kind: &str, name: String) -> WindowsProgram {
     // Windows Installer calls the key by the product code (Microsoft, "Uninstall Registry Key").
     let by_installer = software.is_set(path, "WindowsInstaller");
     WindowsProgram {
@@ -141,7 +147,9 @@ fn program(
 
 /// `{8-4-4-4-12}`.
 pub(crate) fn is_guid(text: &str) -> bool {
-    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
     inner.is_some_and(|inner| {
         inner.split('-').map(str::len).eq([8, 4, 4, 4, 12])
             && inner.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
@@ -164,7 +172,10 @@ mod tests {
     fn names_tell_the_hypervisor() {
         for (name, want) in [
             ("VMware Tools", Some("vmware")),
-            ("Oracle VM VirtualBox Guest Additions 5.0.26", Some("virtualbox")),
+            (
+                "Oracle VM VirtualBox Guest Additions 5.0.26",
+                Some("virtualbox"),
+            ),
             ("Citrix Hypervisor PV Tools", Some("xen")),
             ("QEMU guest agent", Some("kvm")),
             ("VMware vSphere Client 6.0", None),

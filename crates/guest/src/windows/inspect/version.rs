@@ -102,12 +102,16 @@ pub(super) fn arch(reader: &Reader<'_>, root: &Root, system_root: &str) -> Arch 
     }
 }
 
-/// Machine type of ntoskrnl.exe (Microsoft PE Format, "Machine Types").
 fn kernel_arch(root: &Root, system_root: &str) -> Option<Arch> {
     let path = files::find(root, &format!("{system_root}/System32/ntoskrnl.exe"))?;
     let mut start = Vec::new();
     let file = root.open_file(&path).ok()?;
     file.take(PE_START).read_to_end(&mut start).ok()?;
+    program_arch(&start)
+}
+
+/// Machine type of a program, by its first bytes (Microsoft PE Format, "Machine Types").
+pub(crate) fn program_arch(start: &[u8]) -> Option<Arch> {
     let at = start.get(0x3c..0x40)?.first_chunk::<4>()?;
     let at = usize::try_from(u32::from_le_bytes(*at)).ok()?;
     let header = start.get(at..at.checked_add(6)?)?;
