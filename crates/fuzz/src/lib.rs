@@ -7,6 +7,7 @@
 //! the read that fetched it.
 
 mod disk;
+mod hive;
 pub mod paged;
 mod protocol;
 
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("nvram", nvram),
     ("packed", packed),
     ("zip", zip),
+    ("hive", hive),
     ("vmx", vmx),
     ("libvirtxml", libvirtxml),
     ("join", join),
@@ -130,6 +132,11 @@ pub fn packed(data: &[u8]) {
 /// A zip archive.
 pub fn zip(data: &[u8]) {
     source::fuzzing::archive(data);
+}
+
+/// A registry hive, or changes to a made one.
+pub fn hive(data: &[u8]) {
+    hive::exercise(data);
 }
 
 /// A `.vmx` file.

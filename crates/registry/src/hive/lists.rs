@@ -208,18 +208,17 @@ impl Index {
             key: None,
         };
         for (number, leaf) in self.leaves.iter().enumerate() {
-            spot.leaf = number;
             let Some(last) = leaf.count.checked_sub(1) else {
                 continue;
             };
-            spot.at = leaf.count;
+            (spot.leaf, spot.at) = (number, leaf.count);
             if leaf.order(cells, last, name)? != Ordering::Less {
                 (spot.at, spot.key) = leaf.search(cells, name)?;
                 break;
             }
         }
-        // The order of letters that our table may not have.
-        if spot.key.is_none() && !name.is_plain() {
+        // Letters whose upper case is doubtful may be elsewhere, and what is beside them.
+        if spot.key.is_none() && name.wide {
             return Ok(self.scan(cells, name)?.unwrap_or(spot));
         }
         Ok(spot)
@@ -300,7 +299,12 @@ pub(super) fn write(cells: &mut Cells, cell: u32, at: usize, bytes: &[u8]) -> Re
 }
 
 /// A list with these entries.
-fn make(cells: &mut Cells, magic: [u8; 2], entries: &[u8], entry_len: usize) -> Result<u32> {
+pub(super) fn make(
+    cells: &mut Cells,
+    magic: [u8; 2],
+    entries: &[u8],
+    entry_len: usize,
+) -> Result<u32> {
     let count = u16::try_from(entries.len() / entry_len)
         .map_err(|_| Error::new(ErrorKind::Limit, "a list of keys is full"))?;
     let cell = cells.allocate(HEADER + entries.len())?;

@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
 
     /// A cell is referred to, for the first time; its content.
     fn claim(&mut self, cell: u32) -> Result<&'a [u8]> {
-        if cell % ALIGN != 0 || !self.unreached.take(cell) {
+        if !cell.is_multiple_of(ALIGN) || !self.unreached.take(cell) {
             let what = "a reference to what is free, no cell, or referred to already";
             return Err(corrupt(cell, what));
         }
