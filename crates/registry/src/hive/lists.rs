@@ -217,27 +217,42 @@ impl Index {
                 break;
             }
         }
-        // Letters whose upper case is doubtful may be elsewhere, and what is beside them.
-        if spot.key.is_none() && name.wide {
-            return Ok(self.scan(cells, name)?.unwrap_or(spot));
+        if spot.key.is_some() {
+            return Ok(spot);
         }
-        Ok(spot)
+        self.scan(cells, name)
     }
 
-    /// Looks at every entry.
-    fn scan(&self, cells: &Cells, name: Name<'_>) -> Result<Option<Spot>> {
-        for (number, leaf) in self.leaves.iter().enumerate() {
-            for (at, (key, _)) in (0..).zip(leaf.entries(cells)?) {
-                if cells.key(key)?.1.order(name) == Ordering::Equal {
-                    return Ok(Some(Spot {
-                        leaf: number,
-                        at,
-                        key: Some(key),
-                    }));
+    /// Looks at every entry: names with letters of a doubtful upper case may be anywhere. Where the name is not there,
+    /// the spot is before the first greater one that only greater ones or such names follow.
+    fn scan(&self, cells: &Cells, name: Name<'_>) -> Result<Spot> {
+        let mut before = None;
+        let mut end = Spot {
+            leaf: 0,
+            at: 0,
+            key: None,
+        };
+        for (leaf, list) in self.leaves.iter().enumerate() {
+            for (at, (key, _)) in (0..).zip(list.entries(cells)?) {
+                let here = Spot {
+                    leaf,
+                    at,
+                    key: None,
+                };
+                let (_, other) = cells.key(key)?;
+                match other.order(name) {
+                    Ordering::Equal => {
+                        let key = Some(key);
+                        return Ok(Spot { key, ..here });
+                    }
+                    Ordering::Greater => before = before.or(Some(here)),
+                    Ordering::Less if other.is_plain() => before = None,
+                    Ordering::Less => {}
                 }
+                end = Spot { at: at + 1, ..here };
             }
         }
-        Ok(None)
+        Ok(before.unwrap_or(end))
     }
 
     /// The spot's leaf.

@@ -90,14 +90,15 @@ impl<'a> Name<'a> {
 
     /// True when Windows' upper case of every letter is surely known.
     pub(super) fn is_plain(self) -> bool {
-        self.units().all(|unit| match unit {
-            // ASCII, Latin-1, Latin Extended-A, Greek and Cyrillic without what was added later.
-            0..0x130 | 0x132..0x17f | 0x391..0x3ce | 0x400..0x482 => true,
-            // Letters that have no case anywhere.
-            _ => char::from_u32(unit.into()).is_none_or(|letter| {
-                letter.to_uppercase().eq([letter]) && letter.to_lowercase().eq([letter])
-            }),
-        })
+        !self.wide
+            || self.units().all(|unit| match unit {
+                // ASCII, Latin-1, Latin Extended-A, Greek and Cyrillic without what was added later.
+                0..0x130 | 0x132..0x17f | 0x391..0x3ce | 0x400..0x482 => true,
+                // Letters that have no case anywhere.
+                _ => char::from_u32(unit.into()).is_none_or(|letter| {
+                    letter.to_uppercase().eq([letter]) && letter.to_lowercase().eq([letter])
+                }),
+            })
     }
 }
 

@@ -376,3 +376,30 @@ fn a_corrupt_hive_is_refused_before_the_first_change() {
     assert!(hive.delete_key("a").is_err() && hive.delete_value("a\\b", "x").is_err());
     assert!(!hive.is_changed() && hive.to_bytes(NOW) == before);
 }
+
+#[test]
+fn a_letter_of_doubtful_case_may_be_anywhere() {
+    let mut hive = Hive::create("ROOT");
+    // Georgian got its upper case in 2018: Windows' table has none, and would sort these two otherwise.
+    for name in ["\u{10d0}", "\u{1100}", "b", "d"] {
+        hive.create_key(name).unwrap();
+    }
+    let ours = ["b", "d", "\u{1100}", "\u{10d0}"];
+    assert_eq!(hive.keys("").unwrap(), ours);
+    let list = hive.cells.key(hive.root).unwrap().0.subkey_list.get();
+    hive.cells.data_mut(list).unwrap()[20..36].rotate_left(8);
+    assert_eq!(hive.keys("").unwrap(), ["b", "d", "\u{10d0}", "\u{1100}"]);
+    let mut hive = reopened(&hive);
+    hive.verify().unwrap();
+    for name in ["a", "\u{10d1}", "\u{1101}", "c", "e"] {
+        assert!(hive.create_key(name).unwrap() && !hive.create_key(name).unwrap());
+        hive.verify().unwrap();
+    }
+    for name in [
+        "\u{10d0}", "b", "\u{1100}", "a", "\u{10d1}", "\u{1101}", "c", "e", "d",
+    ] {
+        assert!(hive.delete_key(name).unwrap());
+        hive.verify().unwrap();
+    }
+    assert!(hive.keys("").unwrap().is_empty());
+}
