@@ -56,6 +56,7 @@ pub(crate) fn convert(
         payload: &lent.payload,
         programs: lent.programs,
     };
+    context.registry.check_space(root)?;
     context.recorder.begin("plan");
     context.drivers = drivers::plan(&context)?;
     for warning in context.drivers.warnings.clone() {
