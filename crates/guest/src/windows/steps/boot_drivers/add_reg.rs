@@ -85,7 +85,8 @@ fn setting(line: &Line) -> Result<Option<Setting>> {
     }
     let key = names::key(field(1))?;
     let name = names::text("a value's name", field(2))?;
-    let action = if flags & KEY_ONLY != 0 || (flags == 0 && name.is_empty() && field(4).is_empty()) {
+    let action = if flags & KEY_ONLY != 0 || (flags == 0 && name.is_empty() && field(4).is_empty())
+    {
         Action::Key
     } else {
         action(flags, line.fields.get(4..).unwrap_or_default())?
@@ -137,7 +138,9 @@ pub(super) fn number(text: &str) -> Result<u32> {
     };
     number.ok_or_else(|| {
         let shown: String = text.chars().take(32).collect();
-        Error::corrupt(format!("expected a number in the driver's .inf, found {shown:?}"))
+        Error::corrupt(format!(
+            "expected a number in the driver's .inf, found {shown:?}"
+        ))
     })
 }
 
@@ -149,7 +152,11 @@ fn bytes(fields: &[String]) -> Result<Vec<u8>> {
         u8::from_str_radix(digits, 16)
             .map_err(|_| Error::corrupt("expected bytes in hexadecimal in the driver's .inf"))
     };
-    fields.iter().filter(|field| !field.trim().is_empty()).map(byte).collect()
+    fields
+        .iter()
+        .filter(|field| !field.trim().is_empty())
+        .map(byte)
+        .collect()
 }
 
 #[cfg(test)]
@@ -171,8 +178,14 @@ mod tests {
     fn flags_are_read_as_setupapi_reads_them() {
         let set = |value: Value| Action::Set(value);
         assert_eq!(action_of(&["HKR", "", "a", "", "x"]), set(Value::text("x")));
-        assert_eq!(action_of(&["HKR", "", "a", "0x10001", "0x10"]), set(Value::dword(16)));
-        assert_eq!(action_of(&["hkr", "", "a", "65537", "-1"]), set(Value::dword(u32::MAX)));
+        assert_eq!(
+            action_of(&["HKR", "", "a", "0x10001", "0x10"]),
+            set(Value::dword(16))
+        );
+        assert_eq!(
+            action_of(&["hkr", "", "a", "65537", "-1"]),
+            set(Value::dword(u32::MAX))
+        );
         assert_eq!(
             action_of(&["HKR", "", "a", "0x00010001", "01", "00", "00", "80"]),
             set(Value::dword(0x8000_0001))
@@ -181,16 +194,33 @@ mod tests {
             action_of(&["HKR", "", "a", "0x00020000", "%SystemRoot%\\x"]),
             set(Value::expand("%SystemRoot%\\x"))
         );
-        assert_eq!(action_of(&["HKR", "", "a", "1", "0a", "ff"]), set(Value::binary([10, 255])));
-        assert_eq!(action_of(&["HKR", "", "a", "0x10000", "x", "y"]), set(Value::multi(&["x", "y"])));
+        assert_eq!(
+            action_of(&["HKR", "", "a", "1", "0a", "ff"]),
+            set(Value::binary([10, 255]))
+        );
+        assert_eq!(
+            action_of(&["HKR", "", "a", "0x10000", "x", "y"]),
+            set(Value::multi(&["x", "y"]))
+        );
         assert_eq!(
             action_of(&["HKR", "", "a", "0x00010008", "x"]),
             Action::Append(vec!["x".to_owned()])
         );
-        assert_eq!(action_of(&["HKR", "", "a", "0x10003", "7"]), Action::Default(Value::dword(7)));
-        assert_eq!(action_of(&["HKR", "Interrupt Management", "", "0x10"]), Action::Key);
-        let qword = Value { kind: Kind::QWORD, data: vec![1, 0, 0, 0, 0, 0, 0, 0] };
-        let fields = ["HKR", "", "a", "0xb0001", "1", "0", "0", "0", "0", "0", "0", "0"];
+        assert_eq!(
+            action_of(&["HKR", "", "a", "0x10003", "7"]),
+            Action::Default(Value::dword(7))
+        );
+        assert_eq!(
+            action_of(&["HKR", "Interrupt Management", "", "0x10"]),
+            Action::Key
+        );
+        let qword = Value {
+            kind: Kind::QWORD,
+            data: vec![1, 0, 0, 0, 0, 0, 0, 0],
+        };
+        let fields = [
+            "HKR", "", "a", "0xb0001", "1", "0", "0", "0", "0", "0", "0", "0",
+        ];
         assert_eq!(action_of(&fields), set(qword));
     }
 

@@ -31,7 +31,10 @@ pub(super) fn drives_all(system: &Hive, driver: &Driver, set: &str) -> bool {
         let service = service.ok().flatten().and_then(|value| value.as_text());
         service.is_some_and(|service| service.eq_ignore_ascii_case(&driver.service))
     };
-    driver.models.iter().all(|model| model.ids.iter().any(drives))
+    driver
+        .models
+        .iter()
+        .all(|model| model.ids.iter().any(drives))
 }
 
 /// Of a device id.

@@ -66,7 +66,10 @@ impl Driver {
         let install = models.first().map_or("", |model| &model.install);
         let section = install_section(inf, install, platform)?;
         let service = function_driver(inf, &section, install)?;
-        let (binary, install_service) = (names::plain("a service", field(service, 0))?, field(service, 2));
+        let (binary, install_service) = (
+            names::plain("a service", field(service, 0))?,
+            field(service, 2),
+        );
         let value = |key: &str| first(inf, install_service, key);
         if add_reg::number(value("ServiceType").unwrap_or("1"))? != KERNEL_DRIVER {
             return Err(Error::corrupt("expected a kernel driver (ServiceType 1)"));
@@ -86,13 +89,21 @@ impl Driver {
             file: binary_name(value("ServiceBinary"))?,
             settings: add_reg::read(inf, all(inf, install_service, "AddReg"))?,
             events: add_reg::read(inf, all(inf, field(service, 3), "AddReg"))?,
-            device: add_reg::read(inf, hardware.iter().flat_map(|name| all(inf, name, "AddReg")))?,
+            device: add_reg::read(
+                inf,
+                hardware.iter().flat_map(|name| all(inf, name, "AddReg")),
+            )?,
             section,
             models,
-            class_guid: class_guid.ok_or_else(|| Error::corrupt("expected ClassGuid in [Version]"))?,
+            class_guid: class_guid
+                .ok_or_else(|| Error::corrupt("expected ClassGuid in [Version]"))?,
             provider: optional(inf.provider().as_deref())?.unwrap_or_default(),
             manufacturer: optional(manufacturer(inf))?.unwrap_or_default(),
-            inf_name: names::file("the name of an .inf", &package.inf_name.to_lowercase(), "inf")?,
+            inf_name: names::file(
+                "the name of an .inf",
+                &package.inf_name.to_lowercase(),
+                "inf",
+            )?,
             version: inf
                 .driver_ver()
                 .ok_or_else(|| Error::corrupt("expected DriverVer in [Version]"))?,
@@ -106,7 +117,10 @@ impl Driver {
         let mut ids: Vec<(&str, usize)> = Vec::new();
         for model in &self.models {
             for (place, id) in model.ids.iter().enumerate() {
-                match ids.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(id)) {
+                match ids
+                    .iter_mut()
+                    .find(|(known, _)| known.eq_ignore_ascii_case(id))
+                {
                     Some((_, best)) => *best = place.min(*best),
                     None => ids.push((id, place)),
                 }
@@ -134,7 +148,9 @@ fn models(inf: &Inf, platform: Platform) -> Result<Vec<Model>> {
     };
     models.retain(|model| model.install.eq_ignore_ascii_case(&install));
     if models.len() > MODELS_MAX || models.iter().any(|model| model.ids.len() > MODELS_MAX) {
-        return Err(Error::corrupt(format!("expected at most {MODELS_MAX} models")));
+        return Err(Error::corrupt(format!(
+            "expected at most {MODELS_MAX} models"
+        )));
     }
     for model in &mut models {
         names::text("a device's name", &model.description)?;
@@ -151,9 +167,15 @@ fn install_section(inf: &Inf, install: &str, platform: Platform) -> Result<Strin
     let name = name.ok_or_else(|| Error::corrupt("expected the install section of a model"))?;
     let decoration = name.get(install.len()..).unwrap_or_default();
     let spelled = format!("{install}{decoration}");
-    let section = if spelled.eq_ignore_ascii_case(&name) { spelled } else { name };
+    let section = if spelled.eq_ignore_ascii_case(&name) {
+        spelled
+    } else {
+        name
+    };
     names::key(&section).and_then(|section| match section.contains('\\') {
-        true => Err(Error::corrupt("expected an install section without backslashes")),
+        true => Err(Error::corrupt(
+            "expected an install section without backslashes",
+        )),
         false => Ok(section),
     })
 }
@@ -202,10 +224,14 @@ fn manufacturer(inf: &Inf) -> Option<&str> {
 
 /// `{8-4-4-4-12}`.
 fn is_guid(text: &str) -> bool {
-    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let inner = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
     inner.is_some_and(|inner| {
         let lens: Vec<usize> = inner.split('-').map(str::len).collect();
-        let digits = inner.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let digits = inner
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
         lens == [8, 4, 4, 4, 12] && digits
     })
 }
@@ -221,10 +247,16 @@ fn first<'i>(inf: &'i Inf, section: &str, key: &str) -> Option<&'i str> {
 
 /// Fields of all lines with this key.
 fn all<'i>(inf: &'i Inf, section: &str, key: &str) -> impl Iterator<Item = &'i str> {
-    let lines = inf.section(section).map_or(&[][..], |section| &section.lines);
+    let lines = inf
+        .section(section)
+        .map_or(&[][..], |section| &section.lines);
     let key = key.to_lowercase();
     lines
         .iter()
-        .filter(move |line| line.key.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(&key)))
+        .filter(move |line| {
+            line.key
+                .as_deref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(&key))
+        })
         .flat_map(|line| line.fields.iter().map(|field| field.trim()))
 }

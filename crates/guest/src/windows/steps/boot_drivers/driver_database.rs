@@ -56,14 +56,21 @@ pub(super) fn drives_all(system: &Hive, driver: &Driver) -> bool {
         let active = active.ok().flatten().and_then(|value| value.as_text());
         active.is_some_and(|active| {
             active.to_lowercase().starts_with(&prefix)
-                && system.has(&format!("{PACKAGES}\\{active}")).unwrap_or(false)
+                && system
+                    .has(&format!("{PACKAGES}\\{active}"))
+                    .unwrap_or(false)
         })
     };
     let drives = |id: &String| {
-        let infs = system.values(&format!("{DEVICE_IDS}\\{id}")).unwrap_or_default();
+        let infs = system
+            .values(&format!("{DEVICE_IDS}\\{id}"))
+            .unwrap_or_default();
         infs.iter().any(|(inf, _)| is_ours(inf))
     };
-    driver.models.iter().all(|model| model.ids.iter().any(drives))
+    driver
+        .models
+        .iter()
+        .all(|model| model.ids.iter().any(drives))
 }
 
 /// The published name: that which the package has already, else `oemN.inf` with the lowest free number, as Windows
@@ -102,7 +109,9 @@ fn used(context: &Context<'_>) -> Vec<usize> {
 /// OemInfMap: a bit for each number, the highest of a byte first.
 fn map(system: &Hive) -> Vec<u8> {
     let map = system.value("DriverDatabase", "OemInfMap").ok().flatten();
-    map.filter(|map| map.kind == Kind::BINARY).map(|map| map.data).unwrap_or_default()
+    map.filter(|map| map.kind == Kind::BINARY)
+        .map(|map| map.data)
+        .unwrap_or_default()
 }
 
 fn bit(at: usize) -> u8 {
@@ -125,7 +134,11 @@ pub(super) fn register(
     bytes: u64,
 ) -> Result<()> {
     let why = format!("{} is the driver package of the disk", driver.inf_name);
-    let is_new = !context.registry.system().has(&package(names)).unwrap_or(false);
+    let is_new = !context
+        .registry
+        .system()
+        .has(&package(names))
+        .unwrap_or(false);
     let facts = Facts {
         ten: context.windows.major >= 10,
         is_new,
@@ -288,7 +301,10 @@ fn lock(context: &mut Context<'_>, driver: &Driver, names: &Names<'_>) -> Result
         let key = line.key.as_deref().unwrap_or_default();
         key.eq_ignore_ascii_case("PnpLockdown") && line.fields.first().is_some_and(|on| on == "1")
     });
-    let key = format!("{LOCKED_FILES}\\%SystemRoot%/System32/drivers/{}", driver.file);
+    let key = format!(
+        "{LOCKED_FILES}\\%SystemRoot%/System32/drivers/{}",
+        driver.file
+    );
     let source = format!(
         "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{}\\{}",
         names.own, driver.file
@@ -358,7 +374,7 @@ fn filetime_of(year: u16, month: u16, day: u16) -> Result<u64> {
         year * 365 + leap + (153 * month + 2) / 5 + u64::from(day)
     });
     /// The same count for 1601-01-01.
-    const FIRST: u64 = 584_694 - 0;
+    const FIRST: u64 = 584_695;
     let since = days.and_then(|days| days.checked_sub(FIRST));
     since
         .map(|days| days * 24 * 60 * 60 * FILETIME_SECOND)
@@ -366,7 +382,9 @@ fn filetime_of(year: u16, month: u16, day: u16) -> Result<u64> {
 }
 
 fn filetime_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     (now.as_secs() + EPOCHS) * FILETIME_SECOND
 }
 
@@ -397,19 +415,38 @@ mod tests {
     #[test]
     fn dates_and_guids_are_those_of_real_hives() {
         // viostor 100.90.104.21500 of 2021-12-02 as Windows 11 wrote it, VirtualBox 5.0.26 of 2016-07-18 as 8.1 did.
-        assert_eq!(filetime_of(2021, 12, 2).unwrap().to_le_bytes(), [0x00, 0xc0, 0x97, 0x8c, 0x0f, 0xe7, 0xd7, 0x01]);
-        assert_eq!(filetime_of(2016, 7, 18).unwrap().to_le_bytes(), [0x00, 0x80, 0xb4, 0x53, 0x87, 0xe0, 0xd1, 0x01]);
+        assert_eq!(
+            filetime_of(2021, 12, 2).unwrap().to_le_bytes(),
+            [0x00, 0xc0, 0x97, 0x8c, 0x0f, 0xe7, 0xd7, 0x01]
+        );
+        assert_eq!(
+            filetime_of(2016, 7, 18).unwrap().to_le_bytes(),
+            [0x00, 0x80, 0xb4, 0x53, 0x87, 0xe0, 0xd1, 0x01]
+        );
         assert_eq!(filetime_of(1601, 1, 1).unwrap(), 0);
         assert_eq!(filetime_of(1970, 1, 1).unwrap(), EPOCHS * FILETIME_SECOND);
         assert!(filetime_of(1600, 12, 31).is_err() && filetime_of(0, 1, 1).is_err());
-        let scsi = [0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18];
-        assert_eq!(guid("{4d36e97b-e325-11ce-bfc1-08002be10318}").unwrap(), scsi);
+        let scsi = [
+            0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1,
+            0x03, 0x18,
+        ];
+        assert_eq!(
+            guid("{4d36e97b-e325-11ce-bfc1-08002be10318}").unwrap(),
+            scsi
+        );
     }
 
     #[test]
     fn published_names_have_a_number() {
         assert_eq!(number("OEM12.INF"), Some(12));
-        for name in ["oem.inf", "oem1.pnf", "oem-1.inf", "oem1x.inf", "disk.inf", "oem+1.inf"] {
+        for name in [
+            "oem.inf",
+            "oem1.pnf",
+            "oem-1.inf",
+            "oem1x.inf",
+            "disk.inf",
+            "oem+1.inf",
+        ] {
             assert_eq!(number(name), None, "{name}");
         }
         assert_eq!((bit(0), bit(2), bit(8)), (0x80, 0x20, 0x80));

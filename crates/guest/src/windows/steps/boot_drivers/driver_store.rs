@@ -12,7 +12,10 @@ const CATALOGS: &str = "System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 const REPOSITORY: &str = "System32/DriverStore/FileRepository";
 /// Publishers as catalogs of virtio-win name them, with SIGNERSCORE_* of setupapi.h: WHQL and AUTHENTICODE.
 const SIGNERS: [(&str, u32); 2] = [
-    ("Microsoft Windows Hardware Compatibility Publisher", 0x0d00_0005),
+    (
+        "Microsoft Windows Hardware Compatibility Publisher",
+        0x0d00_0005,
+    ),
     ("Red Hat, Inc.", 0x0f00_0000),
 ];
 /// Digits of the folder's name.
@@ -21,8 +24,15 @@ const DIGITS: usize = 16;
 /// Name of the package's folder: `viostor.inf_amd64_0123456789abcdef`.
 pub(super) fn folder(driver: &Driver) -> String {
     let hash = &driver.package.inf_sha256;
-    let digits: String = hash.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect();
-    format!("{}_{}_{digits:0<DIGITS$}", driver.inf_name, driver.platform.arch)
+    let digits: String = hash
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(DIGITS)
+        .collect();
+    format!(
+        "{}_{}_{digits:0<DIGITS$}",
+        driver.inf_name, driver.platform.arch
+    )
 }
 
 /// Name of the catalog, if the package has it.
@@ -54,12 +64,20 @@ pub(super) fn install(
     own: &str,
     oem: &str,
 ) -> Result<u64> {
-    let why = format!("the package of {} that Windows installs from", driver.service);
+    let why = format!(
+        "the package of {} that Windows installs from",
+        driver.service
+    );
     let mut bytes = 0;
     for file in package_files(driver)? {
         let content = binary::read(context, driver, &file)?;
         bytes += content.len() as u64;
-        write(context, &format!("{REPOSITORY}/{own}/{file}"), &content, &why)?;
+        write(
+            context,
+            &format!("{REPOSITORY}/{own}/{file}"),
+            &content,
+            &why,
+        )?;
         if file.eq_ignore_ascii_case(&driver.inf_name) {
             write(context, &format!("INF/{oem}"), &content, &why)?;
         }

@@ -14,9 +14,9 @@ use super::binary;
 use super::critical_devices;
 use super::keys::{Keys, below};
 use super::service::{self, BOOT_START, KERNEL_DRIVER};
+use crate::Result;
 use crate::windows::convert::Context;
 use crate::windows::files;
-use crate::Result;
 
 /// No disk of any bus works without these.
 const BELOW_ALL: [&str; 6] = ["disk", "partmgr", "mountmgr", "volmgr", "ftdisk", "pci"];
@@ -25,7 +25,14 @@ const CONTROLLERS_6: [&str; 4] = ["msahci", "atapi", "intelide", "pciide"];
 const CONTROLLERS_8: [&str; 4] = ["storahci", "atapi", "intelide", "pciide"];
 /// Managers of the processor's power states in XP and 2003.
 const PROCESSORS: [&str; 8] = [
-    "intelppm", "AmdPPM", "AmdK8", "AmdK7", "AmdK6", "P3", "Crusoe", "Processor",
+    "intelppm",
+    "AmdPPM",
+    "AmdK8",
+    "AmdK7",
+    "AmdK6",
+    "P3",
+    "Crusoe",
+    "Processor",
 ];
 /// SERVICE_DISABLED (winnt.h).
 const DISABLED: u32 = 4;
@@ -75,7 +82,11 @@ pub(super) fn apply(context: &mut Context<'_>, sets: &[String]) -> Result<()> {
             ide_services(context, set)?;
             processors(context, set)?;
         }
-        let controllers = if version < super::DATABASE { CONTROLLERS_6 } else { CONTROLLERS_8 };
+        let controllers = if version < super::DATABASE {
+            CONTROLLERS_6
+        } else {
+            CONTROLLERS_8
+        };
         for name in controllers {
             start(context, set, name)?;
         }
@@ -91,17 +102,23 @@ fn start(context: &mut Context<'_>, set: &str, name: &str) -> Result<()> {
     let key = service::key(set, name);
     let system = context.registry.system();
     let value = |value: &str| system.value(&key, value).ok().flatten();
-    if !system.has(&key).unwrap_or(false) || value("Type").and_then(|kind| kind.as_u32()) != Some(KERNEL_DRIVER) {
+    if !system.has(&key).unwrap_or(false)
+        || value("Type").and_then(|kind| kind.as_u32()) != Some(KERNEL_DRIVER)
+    {
         return Ok(());
     }
     let image = value("ImagePath").and_then(|image| image.as_text());
-    let file = image.map_or_else(|| format!("{name}.sys"), |image| service::file_name(&image).to_owned());
+    let file = image.map_or_else(
+        || format!("{name}.sys"),
+        |image| service::file_name(&image).to_owned(),
+    );
     let starts = value("Start").and_then(|start| start.as_u32()) == Some(BOOT_START);
     let overridden = system.has(&below(&key, "StartOverride")).unwrap_or(false);
     if (starts && !overridden) || !binary::is_there(context, &file) {
         return Ok(());
     }
-    let why = format!("{name} is needed at boot: the disk or the CD drive is on another controller");
+    let why =
+        format!("{name} is needed at boot: the disk or the CD drive is on another controller");
     service::start_at_boot(&mut Keys::system(context, why), &key)
 }
 

@@ -3,10 +3,10 @@
 use registry::{Hive, Kind, Value};
 
 use super::add_reg::{Action, Setting};
+use crate::Result;
 use crate::windows::convert::Context;
 use crate::windows::hives::Which;
 use crate::windows::hives::failed;
-use crate::Result;
 
 /// Edits one hive.
 pub(super) struct Keys<'c, 'a> {

@@ -99,7 +99,9 @@ fn control_sets(context: &Context<'_>) -> Vec<String> {
     let mut sets: Vec<String> = Vec::new();
     for set in &context.windows.control_sets {
         let is_set = set.len() == "ControlSet001".len()
-            && set.get(..10).is_some_and(|word| word.eq_ignore_ascii_case("ControlSet"))
+            && set
+                .get(..10)
+                .is_some_and(|word| word.eq_ignore_ascii_case("ControlSet"))
             && set.bytes().skip(10).all(|byte| byte.is_ascii_digit());
         let is_new = !sets.iter().any(|known| known.eq_ignore_ascii_case(set));
         if is_set && is_new && system.has(set).unwrap_or(false) {
@@ -111,16 +113,18 @@ fn control_sets(context: &Context<'_>) -> Vec<String> {
 
 /// Windows 8 and later.
 fn modern(context: &mut Context<'_>, driver: &Driver, sets: &[String]) -> Result<()> {
-    let own = driver_store::folder(driver);
+    driver_database::remove_stub(context, driver)?;
     let kept = service::is_installed(context, driver, sets)
-        && driver_database::drives_all(context.registry.system(), driver, &own);
+        && driver_database::drives_all(context.registry.system(), driver);
     if kept {
         return service::keep(context, driver, sets);
     }
     binary::install(context, driver)?;
+    let own = driver_store::folder(driver);
     let oem = driver_database::oem_name(context, &own)?;
     let bytes = driver_store::install(context, driver, &own, &oem)?;
-    driver_database::register(context, driver, &driver_database::Names { own, oem: &oem }, bytes)?;
+    let names = driver_database::Names { own, oem: &oem };
+    driver_database::register(context, driver, &names, bytes)?;
     service::register(context, driver, sets, Some(&oem))
 }
 

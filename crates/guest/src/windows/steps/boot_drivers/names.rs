@@ -87,9 +87,14 @@ mod tests {
 
     #[test]
     fn only_plain_names_become_paths() {
-        assert_eq!(file("a driver", "viostor.sys", "sys").unwrap(), "viostor.sys");
+        assert_eq!(
+            file("a driver", "viostor.sys", "sys").unwrap(),
+            "viostor.sys"
+        );
         let long = "x".repeat(1 << 20);
-        for name in ["", ".", "..", "a\\b", "a/b", "a:b", "a b", "a.", "\u{430}", &long] {
+        for name in [
+            "", ".", "..", "a\\b", "a/b", "a:b", "a b", "a.", "\u{430}", &long,
+        ] {
             assert!(plain("a service", name).is_err(), "{name:.9}");
         }
         for name in ["viostor", ".sys", "..\\x.sys", "x.sys:y.sys", "x.exe"] {
@@ -100,15 +105,31 @@ mod tests {
     #[test]
     fn only_single_pci_devices_are_driven() {
         assert!(device_id("PCI\\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00").is_ok());
-        for id in ["PCI\\CC_0101", "PCI\\VEN_", "PCI\\VEN_1AF4\\..\\x", "*PNP0A03", "PCI\\VEN_#"] {
+        for id in [
+            "PCI\\CC_0101",
+            "PCI\\VEN_",
+            "PCI\\VEN_1AF4\\..\\x",
+            "*PNP0A03",
+            "PCI\\VEN_#",
+        ] {
             assert!(device_id(id).is_err(), "{id}");
         }
     }
 
     #[test]
     fn keys_are_bounded() {
-        assert_eq!(key("Parameters\\PnpInterface").unwrap(), "Parameters\\PnpInterface");
-        for path in ["\\a", "a\\\\b", "a\\", "a\u{0}b", &"a\\".repeat(9), &"k".repeat(256)] {
+        assert_eq!(
+            key("Parameters\\PnpInterface").unwrap(),
+            "Parameters\\PnpInterface"
+        );
+        for path in [
+            "\\a",
+            "a\\\\b",
+            "a\\",
+            "a\u{0}b",
+            &"a\\".repeat(9),
+            &"k".repeat(256),
+        ] {
             assert!(key(path).is_err(), "{path:.9}");
         }
     }

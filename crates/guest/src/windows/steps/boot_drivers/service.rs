@@ -44,7 +44,8 @@ pub(super) fn register(
     sets: &[String],
     oem: Option<&str>,
 ) -> Result<()> {
-    sets.iter().try_for_each(|set| write(context, driver, set, oem))
+    sets.iter()
+        .try_for_each(|set| write(context, driver, set, oem))
 }
 
 fn write(context: &mut Context<'_>, driver: &Driver, set: &str, oem: Option<&str>) -> Result<()> {
