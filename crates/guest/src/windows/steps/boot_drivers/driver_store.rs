@@ -57,6 +57,15 @@ pub(super) fn signer(context: &Context<'_>, driver: &Driver) -> Option<(String, 
     Some(((*name).to_owned(), *score))
 }
 
+/// Reads all that will be copied, so that nothing is changed when a file is missing.
+pub(super) fn check(context: &Context<'_>, driver: &Driver) -> Result<()> {
+    let files = package_files(driver)?.into_iter().chain(catalog(driver)?);
+    for file in files {
+        binary::read(context, driver, &file)?;
+    }
+    Ok(())
+}
+
 /// Puts the package's files in place; their size together.
 pub(super) fn install(
     context: &mut Context<'_>,

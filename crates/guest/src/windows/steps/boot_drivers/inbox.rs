@@ -101,25 +101,28 @@ pub(super) fn apply(context: &mut Context<'_>, sets: &[String]) -> Result<()> {
 fn start(context: &mut Context<'_>, set: &str, name: &str) -> Result<()> {
     let key = service::key(set, name);
     let system = context.registry.system();
-    let value = |value: &str| system.value(&key, value).ok().flatten();
-    if !system.has(&key).unwrap_or(false)
-        || value("Type").and_then(|kind| kind.as_u32()) != Some(KERNEL_DRIVER)
-    {
-        return Ok(());
-    }
-    let image = value("ImagePath").and_then(|image| image.as_text());
-    let file = image.map_or_else(
-        || format!("{name}.sys"),
-        |image| service::file_name(&image).to_owned(),
-    );
-    let starts = value("Start").and_then(|start| start.as_u32()) == Some(BOOT_START);
+    let start = system.value(&key, "Start").ok().flatten();
+    let starts = start.and_then(|start| start.as_u32()) == Some(BOOT_START);
     let overridden = system.has(&below(&key, "StartOverride")).unwrap_or(false);
-    if (starts && !overridden) || !binary::is_there(context, &file) {
+    if (starts && !overridden) || !is_usable(context, set, name) {
         return Ok(());
     }
     let why =
         format!("{name} is needed at boot: the disk or the CD drive is on another controller");
     service::start_at_boot(&mut Keys::system(context, why), &key)
+}
+
+/// It is a driver, and its file is there.
+fn is_usable(context: &Context<'_>, set: &str, name: &str) -> bool {
+    let key = service::key(set, name);
+    let value = |value: &str| context.registry.system().value(&key, value).ok().flatten();
+    let image = value("ImagePath").and_then(|image| image.as_text());
+    let file = match &image {
+        Some(image) => service::file_name(image).to_owned(),
+        None => format!("{name}.sys"),
+    };
+    let kind = value("Type").and_then(|kind| kind.as_u32());
+    kind == Some(KERNEL_DRIVER) && binary::is_there(context, &file)
 }
 
 /// Drivers of IDE that XP or 2003 did not install, from the copies that it keeps.
@@ -180,8 +183,7 @@ fn critical(context: &mut Context<'_>, set: &str) -> Result<()> {
         let key = critical_devices::key(set, id);
         let system = context.registry.system();
         let known = system.value(&key, "Service").ok().flatten().is_some();
-        let service = system.has(&service::key(set, name)).unwrap_or(false);
-        if !known && service {
+        if !known && is_usable(context, set, name) {
             let why = "a controller that the machine had not";
             let mut keys = Keys::system(context, why);
             keys.text(&key, "ClassGUID", class)?;

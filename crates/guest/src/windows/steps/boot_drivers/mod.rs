@@ -8,6 +8,8 @@
 //! | `service` | Services\NAME, in every control set that Windows may fall back to |
 //! | `critical_devices` | before Windows 8: which service drives a device that was never seen |
 //! | `driver_database` | from Windows 8 on: the same, as a driver package |
+//! | `oem` | its published name: `oemN.inf` |
+//! | `version` | its rank: date and version |
 //! | `driver_store` | the package's files: FileRepository, INF, CatRoot |
 //! | `binary` | the .sys in System32\drivers |
 //! | `inbox` | Windows' own disk drivers: IDE and AHCI, for when there is no virtio driver, and for the CD drive |
@@ -46,7 +48,9 @@ mod driver_store;
 mod inbox;
 mod keys;
 mod names;
+mod oem;
 mod service;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -89,7 +93,11 @@ fn drivers(context: &Context<'_>) -> Result<Vec<Driver>> {
     [Role::Block, Role::Scsi]
         .into_iter()
         .filter_map(|role| context.drivers.role(role))
-        .map(|package| Driver::read(package, platform))
+        .map(|package| {
+            let driver = Driver::read(package, platform)?;
+            driver_store::check(context, &driver)?;
+            Ok(driver)
+        })
         .collect()
 }
 
@@ -119,9 +127,9 @@ fn modern(context: &mut Context<'_>, driver: &Driver, sets: &[String]) -> Result
     if kept {
         return service::keep(context, driver, sets);
     }
-    binary::install(context, driver)?;
     let own = driver_store::folder(driver);
-    let oem = driver_database::oem_name(context, &own)?;
+    let oem = oem::name(context, &own)?;
+    binary::install(context, driver)?;
     let bytes = driver_store::install(context, driver, &own, &oem)?;
     let names = driver_database::Names { own, oem: &oem };
     driver_database::register(context, driver, &names, bytes)?;

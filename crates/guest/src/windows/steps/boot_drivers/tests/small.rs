@@ -170,6 +170,41 @@ fn read(machine: &Machine) -> Vec<u8> {
 }
 
 #[test]
+fn a_driver_that_knows_no_modern_device_is_replaced() {
+    let machine = ten();
+    machine.run().unwrap();
+    let mut system = registry::Hive::open(read(&machine)).unwrap();
+    let id = "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1042";
+    assert!(system.delete_key(id).unwrap());
+    machine.file("System32/config/SYSTEM", &system.to_bytes(2));
+    machine.file("System32/drivers/disk1.sys", b"MZ of old");
+    machine.run().unwrap();
+    let sys = machine
+        .dir
+        .path()
+        .join("Windows/System32/drivers/disk1.sys");
+    assert_eq!(std::fs::read(sys).unwrap(), b"MZ disk1");
+    let own = (id.to_owned(), Some("oem5.inf".to_owned()));
+    assert!(machine.values("SYSTEM").contains_key(&own));
+    assert!(!machine.has("INF/oem6.inf"), "its number is kept");
+}
+
+#[test]
+fn a_package_without_its_driver_is_refused_before_the_first_change() {
+    let mut machine = ten();
+    let text = INF.replace("\\disk1.sys", "\\disk2.sys");
+    machine.given = vec![Given {
+        role: Role::Scsi,
+        name: "disk1.inf",
+        inf: text.into_bytes(),
+    }];
+    let before = (machine.values("SYSTEM"), machine.files());
+    let error = machine.run().err().unwrap().to_string();
+    assert!(error.contains("disk1.inf has no disk2.sys"), "{error}");
+    assert!(before == (machine.values("SYSTEM"), machine.files()));
+}
+
+#[test]
 fn a_newer_file_is_kept_and_an_older_one_replaced() {
     let with_version = |minor: u8| {
         let mut file = b"MZ  \xbd\x04\xef\xfe\0\0\x01\0".to_vec();
@@ -245,5 +280,14 @@ fn without_a_driver_sata_starts_and_it_is_said() {
     let before = machine.values("SYSTEM");
     let outcome = machine.run().unwrap();
     assert_eq!(outcome.report.outcome, StepOutcome::Skipped);
-    insta::assert_snapshot!(diff(&before, &machine.values("SYSTEM")), @"");
+    insta::assert_snapshot!(diff(&before, &machine.values("SYSTEM")), @r#"
+    +[ControlSet001\Control]
+    +[ControlSet001\Control\CriticalDeviceDatabase]
+    +[ControlSet001\Control\CriticalDeviceDatabase\PCI#CC_010601]
+    +"ClassGUID"="{4D36E96A-E325-11CE-BFC1-08002BE10318}"
+    +"Service"="msahci"
+     [ControlSet001\Services\msahci]
+    -"Start"=dword:00000003
+    +"Start"=dword:00000000
+    "#);
 }
