@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use types::Mountpoint;
 
+use crate::ntfs3g;
 use crate::storage::Storage;
 use crate::tool::Tool;
 
@@ -34,6 +35,15 @@ pub(crate) enum Access {
     Read,
     /// Writable.
     Write,
+    /// Writable; of NTFS a journal that was not closed and a hibernated session are lost by it.
+    Force,
+}
+
+impl Access {
+    /// True when something may be written.
+    pub(crate) fn is_writable(self) -> bool {
+        matches!(self, Access::Write | Access::Force)
+    }
 }
 
 /// The kernel's name of the driver for what blkid calls `content`, if the appliance has it.
@@ -43,7 +53,7 @@ pub(crate) fn driver(content: &str) -> Option<&'static str> {
         "xfs" => Some("xfs"),
         "btrfs" => Some("btrfs"),
         "vfat" => Some("vfat"),
-        "ntfs" => Some("ntfs3"),
+        "ntfs" if ntfs3g::is_present() => Some("ntfs-3g"),
         "f2fs" if is_supported("f2fs") => Some("f2fs"),
         _ => None,
     }
@@ -89,9 +99,17 @@ pub(crate) fn mount(
 ) -> Result<()> {
     let driver = driver(content)
         .with_context(|| format!("the appliance can't mount {name}: it holds `{content}`"))?;
+    if driver == "ntfs-3g" {
+        ntfs3g::mount(node, name, target, access)?;
+        if access.is_writable() && is_read_only(target)? {
+            unmount_below(&target.display().to_string())?;
+            return Err(only_readable(name, content, None));
+        }
+        return Ok(());
+    }
     let mut flags =
         MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    if access != Access::Write {
+    if !access.is_writable() {
         flags |= MountFlags::RDONLY;
     }
     let data = CString::new(options(driver, access, extra)).context("mount options")?;
@@ -106,17 +124,19 @@ pub(crate) fn mount(
             None => anyhow::anyhow!("mounting {name} ({content}): {error}"),
         }
     })?;
-    if access == Access::Write && is_read_only(target)? {
+    if access.is_writable() && is_read_only(target)? {
         // A driver that finds damage may mount all the same, and not let anything be written.
         let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
         let node = node.file_name().unwrap_or_default().to_string_lossy();
         let why = log.last_about(&node).map(|line| line.replace(&*node, name));
-        bail!(
-            "{name} ({content}) can only be mounted read-only: {}",
-            why.unwrap_or_else(|| "the kernel does not say why".to_owned())
-        );
+        return Err(only_readable(name, content, why));
     }
     Ok(())
+}
+
+fn only_readable(name: &str, content: &str, why: Option<String>) -> anyhow::Error {
+    let why = why.unwrap_or_else(|| "its driver does not say why".to_owned());
+    anyhow::anyhow!("{name} ({content}) can only be mounted read-only: {why}")
 }
 
 /// True when nothing can be written there, by its mount or by the file system itself (statvfs(3), `ST_RDONLY`): as ext4
@@ -280,7 +300,7 @@ pub(crate) fn unmount_below(dir: &str) -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    Ok(())
+    ntfs3g::settle()
 }
 
 /// Field 5 of /proc/self/mountinfo (proc(5)); blanks, tabs, newlines and backslashes are octal there.
