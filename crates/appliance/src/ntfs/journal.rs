@@ -79,7 +79,8 @@ pub(super) fn page(lsn: u64, client: u16, flags: u16) -> Vec<u8> {
     put(area + 0x0a, &NO_CLIENT.to_le_bytes());
     put(area + 0x0c, &client.to_le_bytes());
     put(area + 0x0e, &flags.to_le_bytes());
-    put(area + 0x10, &64u32.to_le_bytes());
+    // Bits of a sequence number: 67 less those of the size.
+    put(area + 0x10, &40u32.to_le_bytes());
     // Length of the area, offset of its clients.
     put(area + 0x14, &0xe0u16.to_le_bytes());
     put(area + 0x16, &0x40u16.to_le_bytes());

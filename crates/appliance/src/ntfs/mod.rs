@@ -113,7 +113,11 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64> {
 fn part(bytes: &[u8], at: usize, len: usize) -> Result<&[u8]> {
     at.checked_add(len)
         .and_then(|end| bytes.get(at..end))
-        .ok_or_else(|| corrupt(format!("{len} bytes at {at:#x} lie outside of their record")))
+        .ok_or_else(|| {
+            corrupt(format!(
+                "{len} bytes at {at:#x} lie outside of their record"
+            ))
+        })
 }
 
 /// Undoes the multi-sector protection (`MULTI_SECTOR_HEADER`): the last two bytes of each 512 are an update sequence

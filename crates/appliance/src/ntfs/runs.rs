@@ -41,13 +41,12 @@ pub(super) fn decode(mut pairs: &[u8], total: u64) -> Result<Vec<Extent>> {
                 .checked_add(signed(delta)?)
                 .ok_or_else(|| corrupt("a run outside of the volume"))?;
             let first = u64::try_from(last).ok();
-            let inside = first.filter(|first| {
-                first
-                    .checked_add(clusters)
-                    .is_some_and(|end| end <= total)
-            });
+            let inside =
+                first.filter(|first| first.checked_add(clusters).is_some_and(|end| end <= total));
             Some(inside.ok_or_else(|| {
-                corrupt(format!("a run of {clusters} clusters at {last}, of {total}"))
+                corrupt(format!(
+                    "a run of {clusters} clusters at {last}, of {total}"
+                ))
             })?)
         };
         extents.push(Extent { first, clusters });

@@ -2,7 +2,8 @@
 
 use super::directory::{self, Reference};
 use super::record::{
-    self, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT, Record, Stream, VOLUME_INFORMATION, Value,
+    self, ATTRIBUTE_LIST, DATA, FILE_NAME, INDEX_ALLOCATION, INDEX_ROOT, Record, Stream,
+    VOLUME_INFORMATION, Value,
 };
 use super::runs::Extent;
 use super::{BootSector, Error, ReadAt, Result, boot, corrupt, journal, read, u16_at};
@@ -19,6 +20,8 @@ const IS_DIRTY: u16 = 0x0001;
 const PIECE: usize = 1 << 20;
 /// A root directory has few entries; this is 256 thousand.
 const INDEX_MAX: u64 = 64 << 20;
+/// Windows limits the list of attributes to this.
+const LIST_MAX: u64 = 256 << 10;
 /// Of a file whose content is dropped this much is looked at.
 const HEAD: usize = 4096;
 
@@ -61,8 +64,8 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
         };
         // The MFT describes itself in its first record; more of it than that record tells is not needed here.
         let first = read(device, volume.bytes(boot.mft), boot.record_size)?;
-        let first = Record::parse(first)?;
-        let Some(Value::Clusters(data)) = first.find(DATA, "", boot.clusters)? else {
+        let first = Record::parse(first, None)?;
+        let Some(Value::Clusters(data)) = first.find(DATA, "", 0, boot.clusters)? else {
             return Err(corrupt("the MFT has no clusters"));
         };
         if data.extents.first().and_then(|extent| extent.first) != Some(boot.mft) {
@@ -89,8 +92,7 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
 
     /// True when nothing in the journal is to be replayed.
     pub fn is_closed(&self) -> Result<bool> {
-        let record = self.record(LOG_FILE)?;
-        let Some(Value::Clusters(data)) = record.find(DATA, "", self.boot.clusters)? else {
+        let Some(Value::Clusters(data)) = self.attribute(LOG_FILE, DATA, "")? else {
             return Err(corrupt("the journal has no clusters"));
         };
         Ok(journal::is_closed(&self.stream(&data, 0, journal::LEN)?))
@@ -99,13 +101,8 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
     /// Tells `each` every run of at least `min` free clusters: first, count. The volume has to be closed and not dirty, or
     /// its bitmap is not to be believed.
     pub fn free(&self, min: u64, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
-        let record = self.record(BITMAP)?;
-        let data = match record.find(DATA, "", self.boot.clusters)? {
-            Some(Value::Clusters(data)) if !record.is_split(self.boot.clusters)? => data,
-            Some(Value::Clusters(_)) => {
-                return Err(Error::Unsupported("a bitmap in many pieces"));
-            }
-            // A volume of less than 32 MiB or so may have it in the record.
+        let data = match self.attribute(BITMAP, DATA, "")? {
+            Some(Value::Clusters(data)) => data,
             _ => return Err(Error::Unsupported("a bitmap in its record")),
         };
         let needed = self.boot.clusters.div_ceil(8);
@@ -133,9 +130,7 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
         let mut places = vec![0];
         places.extend(self.mft.iter().filter_map(|extent| extent.first));
         places.extend(bitmap.extents.iter().filter_map(|extent| extent.first));
-        if let Some(Value::Clusters(log)) =
-            self.record(LOG_FILE)?.find(DATA, "", self.boot.clusters)?
-        {
+        if let Some(Value::Clusters(log)) = self.attribute(LOG_FILE, DATA, "")? {
             places.extend(log.extents.iter().filter_map(|extent| extent.first));
         }
         for place in places {
@@ -174,15 +169,11 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
     }
 
     fn root_entries(&self) -> Result<Vec<(String, Reference)>> {
-        let record = self.record(ROOT)?;
-        let Some(Value::Resident(root)) = record.find(INDEX_ROOT, "$I30", self.boot.clusters)?
-        else {
+        let Some(Value::Resident(root)) = self.attribute(ROOT, INDEX_ROOT, "$I30")? else {
             return Err(corrupt("the root directory has no index"));
         };
-        let mut entries = directory::in_root(root)?;
-        if let Some(Value::Clusters(blocks)) =
-            record.find(INDEX_ALLOCATION, "$I30", self.boot.clusters)?
-        {
+        let mut entries = directory::in_root(&root)?;
+        if let Some(Value::Clusters(blocks)) = self.attribute(ROOT, INDEX_ALLOCATION, "$I30")? {
             let size = self.boot.index_size;
             let mut at = 0;
             while at + size as u64 <= blocks.written.min(INDEX_MAX) {
@@ -204,13 +195,13 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
     ) -> Result<Option<Vec<Extent>>> {
         let record = self.record(reference.record)?;
         let is_it = record.residents(FILE_NAME)?.into_iter().any(|value| {
-            directory::parent(value).is_ok_and(|parent| parent == ROOT)
-                && directory::name(value).is_ok_and(|found| found == name)
+            directory::parent(&value).is_ok_and(|parent| parent == ROOT)
+                && directory::name(&value).is_ok_and(|found| found == name)
         });
-        if record.sequence != reference.sequence || !is_it || record.is_split(self.boot.clusters)? {
+        if record.sequence != reference.sequence || !is_it {
             return Ok(None);
         }
-        let data = match record.find(DATA, "", self.boot.clusters)? {
+        let data = match self.attribute(reference.record, DATA, "")? {
             Some(Value::Clusters(data)) if !data.transformed => data,
             _ => return Ok(None),
         };
@@ -243,18 +234,61 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
     /// Where the first cluster of a file is.
     #[cfg(test)]
     pub(super) fn file_offset(&self, number: u64) -> Option<u64> {
-        let record = self.record(number).ok()?;
-        match record.find(DATA, "", self.boot.clusters) {
+        match self.attribute(number, DATA, "") {
             Ok(Some(Value::Clusters(data))) => Some(self.bytes(data.extents.first()?.first?)),
             _ => None,
         }
     }
 
+    /// An attribute of a file, put together where it is in many records.
+    fn attribute(&self, number: u64, kind: u32, name: &str) -> Result<Option<Value>> {
+        let clusters = self.boot.clusters;
+        let base = self.record(number)?;
+        let list = match base.find(ATTRIBUTE_LIST, "", 0, clusters)? {
+            None => return base.find(kind, name, 0, clusters),
+            Some(Value::Resident(list)) => list,
+            Some(Value::Clusters(stream)) => {
+                let len = usize::try_from(stream.len.min(LIST_MAX)).unwrap_or_default();
+                self.stream(&stream, 0, len)?
+            }
+        };
+        let mut whole: Option<Stream> = None;
+        for (lowest, place) in record::pieces(&list, kind, name)? {
+            let piece = if place == number {
+                base.find(kind, name, lowest, clusters)?
+            } else {
+                self.continuation(place, number)?
+                    .find(kind, name, lowest, clusters)?
+            };
+            match (piece, &mut whole) {
+                (Some(Value::Clusters(first)), None) if lowest == 0 => whole = Some(first),
+                (Some(Value::Clusters(next)), Some(whole)) if lowest == whole.clusters() => {
+                    whole.extents.extend(next.extents);
+                }
+                (Some(Value::Resident(value)), None) => return Ok(Some(Value::Resident(value))),
+                _ => {
+                    return Err(corrupt(format!(
+                        "record {number}: a piece of an attribute is missing"
+                    )));
+                }
+            }
+        }
+        Ok(whole.map(Value::Clusters))
+    }
+
     fn record(&self, number: u64) -> Result<Record> {
+        self.load(number, None)
+    }
+
+    fn continuation(&self, number: u64, base: u64) -> Result<Record> {
+        self.load(number, Some(base))
+    }
+
+    fn load(&self, number: u64, base: Option<u64>) -> Result<Record> {
         let size = self.boot.record_size;
         let outside = || corrupt(format!("record {number} is outside of the MFT"));
         let at = number.checked_mul(size as u64).ok_or_else(outside)?;
-        let record = Record::parse(self.extents(&self.mft, at, size)?);
+        let record = Record::parse(self.extents(&self.mft, at, size)?, base);
         record.map_err(|error| match error {
             Error::Corrupt(what) if number == MFT => corrupt(format!("the MFT: {what}")),
             Error::Corrupt(what) => corrupt(format!("record {number}: {what}")),
@@ -289,7 +323,9 @@ impl<'d, D: ReadAt + ?Sized> Volume<'d, D> {
         if bytes.len() == len {
             Ok(bytes)
         } else {
-            Err(corrupt(format!("{len} bytes at {at:#x} are behind the end of a file")))
+            Err(corrupt(format!(
+                "{len} bytes at {at:#x} are behind the end of a file"
+            )))
         }
     }
 

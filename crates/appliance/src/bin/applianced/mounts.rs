@@ -23,6 +23,8 @@ use crate::tool::Tool;
 
 /// Where the guest's root is mounted.
 pub(crate) const GUEST: &str = "/guest";
+/// Where volumes are mounted that a Windows boots from and does not show in its tree.
+pub(crate) const BOOT: &str = "/boot-volume";
 /// Without these a guest can't be converted; another file system that can't be mounted is only left out.
 const ESSENTIAL: &[&str] = &["/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc"];
 
@@ -103,7 +105,7 @@ pub(crate) fn mount(
         ntfs3g::mount(node, name, target, access)?;
         if access.is_writable() && is_read_only(target)? {
             unmount_below(&target.display().to_string())?;
-            return Err(only_readable(name, content, None));
+            return Err(only_readable(name, content, Some(crate::volume::UNCLEAN)));
         }
         return Ok(());
     }
@@ -129,13 +131,13 @@ pub(crate) fn mount(
         let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
         let node = node.file_name().unwrap_or_default().to_string_lossy();
         let why = log.last_about(&node).map(|line| line.replace(&*node, name));
-        return Err(only_readable(name, content, why));
+        return Err(only_readable(name, content, why.as_deref()));
     }
     Ok(())
 }
 
-fn only_readable(name: &str, content: &str, why: Option<String>) -> anyhow::Error {
-    let why = why.unwrap_or_else(|| "its driver does not say why".to_owned());
+fn only_readable(name: &str, content: &str, why: Option<&str>) -> anyhow::Error {
+    let why = why.unwrap_or("its driver does not say why");
     anyhow::anyhow!("{name} ({content}) can only be mounted read-only: {why}")
 }
 
@@ -206,10 +208,27 @@ impl<'a> GuestMounts<'a> {
         mount(node, device, fs_type, target.as_ref(), self.access, &extra)
     }
 
+    /// Mounts a volume beside the guest's tree.
+    pub(crate) fn mount_boot(&self, device: &str, index: usize) -> Result<guest::Root> {
+        let content = self
+            .storage
+            .map()
+            .get(device)
+            .map_or("", |device| device.content.as_str());
+        let target = format!("{BOOT}/{index}");
+        fs::create_dir_all(&target).with_context(|| format!("creating {target}"))?;
+        let (node, access) = (self.storage.node(device)?, self.access);
+        mount(node, device, content, target.as_ref(), access, "")?;
+        guest::Root::open(target.as_ref()).with_context(|| format!("opening {device}"))
+    }
+
     /// Fails when a file system stopped taking writes since it was mounted.
     pub(crate) fn still_writable(&self) -> Result<()> {
         let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
-        for target in mounted_below(&table, GUEST) {
+        for target in mounted_below(&table, GUEST)
+            .into_iter()
+            .chain(mounted_below(&table, BOOT))
+        {
             if is_read_only(target.as_ref())? {
                 let path = target.strip_prefix(GUEST).filter(|path| !path.is_empty());
                 bail!(
@@ -229,7 +248,7 @@ impl<'a> GuestMounts<'a> {
     /// Unmounts everything; a file system that can't be unmounted would be left inconsistent.
     pub(crate) fn unmount(mut self) -> Result<()> {
         self.mounted = false;
-        unmount_below(GUEST)
+        unmount_below(BOOT).and(unmount_below(GUEST))
     }
 
     fn resolve(&self, path: &str) -> Result<OwnedFd> {
@@ -259,7 +278,7 @@ impl<'a> GuestMounts<'a> {
 impl Drop for GuestMounts<'_> {
     fn drop(&mut self) {
         if self.mounted
-            && let Err(error) = unmount_below(GUEST)
+            && let Err(error) = unmount_below(BOOT).and(unmount_below(GUEST))
         {
             tracing::warn!("{error:#}");
         }

@@ -50,49 +50,57 @@ pub(crate) fn state(storage: &Storage, device: &BlockDevice) -> Result<State> {
     read().with_context(|| format!("looking at {}", device.name))
 }
 
-/// What the administrator should know of a volume before a conversion.
-pub(crate) fn concerns(storage: &Storage, device: &BlockDevice) -> Vec<Concern> {
-    let warning = |what, fix| Concern {
-        severity: Severity::Warning,
-        what,
-        fix,
-    };
-    match state(storage, device) {
-        Ok(State {
-            is_closed: true,
-            is_dirty: true,
-        }) => vec![warning(
-            format!(
-                "the NTFS volume {} is marked as dirty: Windows will check it at its next start",
-                device.name
-            ),
-            Some("run `chkdsk C: /f` and shut Windows down before the conversion".into()),
-        )],
+/// What the administrator should know of a volume before a conversion; nothing of other file systems.
+pub(crate) fn concerns_of(storage: &Storage, device: &BlockDevice) -> Vec<Concern> {
+    if device.content != "ntfs" {
+        return Vec::new();
+    }
+    let (severity, what, fix) = match state(storage, device) {
         Ok(State {
             is_closed: false, ..
-        }) => vec![Concern {
-            severity: Severity::Blocker,
-            what: format!("the NTFS volume {} was not closed by Windows", device.name),
-            fix: Some(UNCLEAN.into()),
-        }],
-        Ok(_) => Vec::new(),
-        Err(error) => vec![warning(
-            format!("the NTFS volume {}: {error:#}", device.name),
-            Some("run `chkdsk C: /f` in Windows before the conversion".into()),
-        )],
-    }
+        }) => (Severity::Blocker, "was not closed".to_owned(), UNCLEAN),
+        Ok(State { is_dirty: true, .. }) => (
+            Severity::Warning,
+            "is marked as dirty: Windows will check it at its next start".to_owned(),
+            "run `chkdsk C: /f` and shut Windows down before the conversion",
+        ),
+        Ok(_) => return Vec::new(),
+        Err(error) => (
+            Severity::Warning,
+            format!("is not sound: {error:#}"),
+            "run `chkdsk C: /f` in Windows before the conversion",
+        ),
+    };
+    vec![Concern {
+        severity,
+        what: format!("the NTFS volume {} {what}", device.name),
+        fix: Some(fix.into()),
+    }]
 }
 
-/// Refuses a volume that may not be written to.
-pub(crate) fn refuse_unclean(storage: &Storage, name: &str) -> Result<()> {
+/// Adds them to what is known of the guest. That a volume was not closed needs no word of its own where its system sleeps.
+pub(crate) fn add_concerns(guest: &mut GuestInfo, concerns: Vec<Concern>) {
+    let is_blocked = guest
+        .concerns
+        .iter()
+        .any(|concern| concern.severity == Severity::Blocker);
+    let new = concerns
+        .into_iter()
+        .filter(|concern| !(is_blocked && concern.severity == Severity::Blocker));
+    guest.concerns.extend(new);
+}
+
+/// How the volume was left, if it may be written to.
+pub(crate) fn writable(storage: &Storage, name: &str, is_forced: bool) -> Result<State> {
     let device = storage
         .map()
         .get(name)
         .with_context(|| format!("no device {name}"))?;
-    if device.content == "ntfs" && !state(storage, device)?.is_closed {
+    let state = state(storage, device)?;
+    if !state.is_closed && !is_forced {
         bail!("the NTFS volume {name} can't be written to: {UNCLEAN}");
     }
-    Ok(())
+    Ok(state)
 }
 
 /// After a conversion: the file system is consistent as far as ntfsfix looks, and was not marked as dirty.
@@ -109,7 +117,9 @@ pub(crate) fn verify(node: &Path, name: &str, was_dirty: bool) -> Result<()> {
     let len = size(&file)?;
     let volume = Volume::open(&file, len).with_context(|| format!("looking at {name}"))?;
     if volume.is_dirty()? && !was_dirty {
-        bail!("the ntfs file system on {name} was marked as dirty by its conversion; nothing was copied");
+        bail!(
+            "the ntfs file system on {name} was marked as dirty by its conversion; nothing was copied"
+        );
     }
     Ok(())
 }
@@ -127,10 +137,12 @@ pub(crate) fn trim(storage: &Storage, device: &BlockDevice) -> Result<u64> {
     let mut discard = Discard::new(&file, node);
     let mut failed = None;
     let free = volume.free(WORTH.div_ceil(cluster), &mut |first, count| {
-        discard.run(first * cluster, count * cluster).map_err(|error| {
-            failed = Some(error);
-            ntfs::Error::Other("discarding failed".into())
-        })
+        discard
+            .run(first * cluster, count * cluster)
+            .map_err(|error| {
+                failed = Some(error);
+                ntfs::Error::Other("discarding failed".into())
+            })
     });
     match failed {
         Some(error) => return Err(error),
@@ -232,7 +244,10 @@ pub(crate) fn fix_geometry(storage: &Storage, guest: &GuestInfo) -> Result<Vec<C
         if device.content == "ntfs" && matches!(device.kind, DeviceKind::Partition { .. }) {
             let node = storage.node(name)?;
             let start = storage.start_of(name)?;
-            changes.extend(fix_one(node, name, start).with_context(|| format!("correcting the boot sector of {name}"))?);
+            changes.extend(
+                fix_one(node, name, start)
+                    .with_context(|| format!("correcting the boot sector of {name}"))?,
+            );
         }
     }
     Ok(changes)
@@ -272,7 +287,8 @@ fn fix_one(node: &Path, name: &str, start: u64) -> Result<Option<Change>> {
         path: name.into(),
         before: Some(show(boot.geometry)),
         after: Some(show(right)),
-        why: "this Windows starts by the heads and hidden sectors that its boot sector names".into(),
+        why: "this Windows starts by the heads and hidden sectors that its boot sector names"
+            .into(),
     }))
 }
 
