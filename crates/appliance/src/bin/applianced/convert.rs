@@ -26,7 +26,7 @@ pub(crate) fn run(
     let lent = guest::Lent {
         payload: payload::open(options)?,
         guest_code: Some(&RunGuest),
-        programs: None,
+        programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
     };
     let mut mounts = GuestMounts::new(&state.storage, Access::Write);
     let root_options = state.root_options.get(root).map_or("", String::as_str);
