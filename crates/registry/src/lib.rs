@@ -17,3 +17,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use hive::{Hive, Summary};
 pub use log::{Logs, Recovered};
 pub use value::{Kind, Value};
+
+/// Dirty hives and their logs, made for tests.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
+    pub use crate::log::maker::{Made, dirt, incremental, settled};
+}

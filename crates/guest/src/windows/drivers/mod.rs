@@ -1,5 +1,7 @@
 //! virtio-win: the drivers at hand, and which of them suit this Windows.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod inf;
 
 use crate::Result;
