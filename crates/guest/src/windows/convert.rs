@@ -6,7 +6,7 @@ use types::{ConvertOptions, ConvertOutcome, GuestInfo, StorageMap, WindowsInfo};
 use crate::payload::Payload;
 use crate::windows::hives::Registry;
 use crate::windows::steps::{STEPS, Step};
-use crate::windows::{caps, drivers, firstboot};
+use crate::windows::{caps, drivers, firstboot, steps};
 use crate::{Error, Lent, Recorder, Result, Root};
 
 /// What the steps work with.
@@ -57,6 +57,7 @@ pub(crate) fn convert(
         programs: lent.programs,
     };
     context.recorder.begin("plan");
+    steps::customise::plan(&context)?;
     context.drivers = drivers::plan(&context)?;
     for warning in context.drivers.warnings.clone() {
         context.recorder.warn(warning);

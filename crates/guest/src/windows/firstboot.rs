@@ -4,6 +4,7 @@
 #[derive(Debug, Default)]
 pub(crate) struct Scripts {
     scripts: Vec<Script>,
+    files: Vec<(String, Vec<u8>)>,
 }
 
 /// When a script runs: all of one phase before the next, each phase in the order of adding.
@@ -40,6 +41,21 @@ impl Scripts {
             name: name.to_owned(),
             body: body.into(),
         });
+    }
+
+    /// One more that may run again after a reset in its middle.
+    pub(crate) fn add_repeatable(&mut self, phase: Phase, name: &str, body: impl Into<String>) {
+        self.add(phase, name, body);
+    }
+
+    /// A data file beside the scripts: `%V2V_DIR%\NAME`.
+    pub(crate) fn file(&mut self, name: &str, content: impl Into<Vec<u8>>) {
+        self.files.push((name.to_owned(), content.into()));
+    }
+
+    /// The data files.
+    pub(crate) fn files(&self) -> &[(String, Vec<u8>)] {
+        &self.files
     }
 
     /// In the order in which they run.

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn data_disks_come_online_whatever_control_set_is_used() {
-        let mut guest = guest(2);
+        let guest = guest(2);
         let outcome = guest.run(apply);
         for set in ["ControlSet001", "ControlSet002"] {
             let path = format!("{set}\\{PARAMETERS}");

@@ -67,7 +67,7 @@ fn package(context: &Context<'_>) -> Result<Option<String>> {
         Arch::X86_64 => ["qemu-ga-x86_64.msi", "qemu-ga-x64.msi"],
         Arch::I686 => ["qemu-ga-i386.msi", "qemu-ga-x86.msi"],
         Arch::Aarch64 => ["qemu-ga-aarch64.msi", "qemu-ga-arm64.msi"],
-        Arch::Other => return Ok(None),
+        _ => return Ok(None),
     };
     let tree: Vec<&str> = context
         .payload
@@ -191,7 +191,7 @@ mod tests {
         let mut alone = Guest::new();
         alone.payload = payload(members);
         alone.programs = false;
-        for mut guest in [there, old, other, alone] {
+        for guest in [there, old, other, alone] {
             let outcome = guest.run(apply);
             assert!(outcome.scripts.is_empty() && outcome.changes.is_empty());
         }
