@@ -189,20 +189,43 @@ mod tests {
     #[test]
     fn letters_known_by_device_are_named() {
         let mut guest = guest(1);
-        let text = |text: &str| Value::binary(text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+        let text = |text: &str| {
+            Value::binary(
+                text.encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect::<Vec<_>>(),
+            )
+        };
         let mut gpt = b"DMIO:ID:".to_vec();
         gpt.extend([7; 16]);
         for (letter, value) in [
             ("C:", Value::binary([7u8; 12])),
             ("D:", Value::binary(gpt)),
-            ("E:", text("\\??\\IDE#CdRomNECVMWar_VMware_IDE_CDR10#5&1&0&1.0.0#{53f5630d-b6bf-11d0-94f2-00a0c91efb8b}")),
-            ("F:", text("_??_USBSTOR#Disk&Ven_HP&Prod_v100w#AA#{53f56307-b6bf-11d0-94f2-00a0c91efb8b}")),
-            ("G:", text("\\??\\STORAGE#Volume#1&30a96598&0&#{53f5630d-b6bf-11d0-94f2-00a0c91efb8b}")),
+            (
+                "E:",
+                text(
+                    "\\??\\IDE#CdRomNECVMWar_VMware_IDE_CDR10#5&1&0&1.0.0#{53f5630d-b6bf-11d0-94f2-00a0c91efb8b}",
+                ),
+            ),
+            (
+                "F:",
+                text(
+                    "_??_USBSTOR#Disk&Ven_HP&Prod_v100w#AA#{53f56307-b6bf-11d0-94f2-00a0c91efb8b}",
+                ),
+            ),
+            (
+                "G:",
+                text("\\??\\STORAGE#Volume#1&30a96598&0&#{53f5630d-b6bf-11d0-94f2-00a0c91efb8b}"),
+            ),
         ] {
             guest.system("MountedDevices", &format!("\\DosDevices\\{letter}"), value);
         }
         let outcome = guest.run(apply);
         assert_eq!(outcome.warnings.len(), 1);
-        assert!(outcome.warnings[0].contains("drive letter G: belongs"), "{:?}", outcome.warnings);
+        assert!(
+            outcome.warnings[0].contains("drive letter G: belongs"),
+            "{:?}",
+            outcome.warnings
+        );
     }
 }

@@ -42,7 +42,9 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     }
     let name = member.rsplit('/').next().unwrap_or(&member).to_lowercase();
     put(context, &member, &name)?;
-    context.firstboot.add(Phase::Agent, "guest-agent", script(&name));
+    context
+        .firstboot
+        .add(Phase::Agent, "guest-agent", script(&name));
     Ok(())
 }
 
@@ -150,8 +152,11 @@ fn balloon(context: &mut Context<'_>) -> Result<()> {
         return Ok(());
     };
     put(context, &member, BALLOON)?;
-    let script = format!("\"%SystemRoot%\\Drivers\\VirtIO\\{BALLOON}\" -i\r\nexit /b %ERRORLEVEL%\r\n");
-    context.firstboot.add(Phase::Agent, "balloon-service", script);
+    let script =
+        format!("\"%SystemRoot%\\Drivers\\VirtIO\\{BALLOON}\" -i\r\nexit /b %ERRORLEVEL%\r\n");
+    context
+        .firstboot
+        .add(Phase::Agent, "balloon-service", script);
     Ok(())
 }
 
@@ -168,7 +173,10 @@ mod tests {
     #[test]
     fn the_package_of_the_tree_is_copied_and_installed() {
         let mut guest = Guest::new();
-        guest.payload = payload(&[(MSI, 0o644, b"msi"), ("virtio-win/guest-agent/qemu-ga-i386.msi", 0o644, b"x86")]);
+        guest.payload = payload(&[
+            (MSI, 0o644, b"msi"),
+            ("virtio-win/guest-agent/qemu-ga-i386.msi", 0o644, b"x86"),
+        ]);
         let outcome = guest.run(apply);
         assert_eq!(guest.read(PLACE).unwrap(), b"msi");
         let script = outcome.script("guest-agent").unwrap();
@@ -200,13 +208,19 @@ mod tests {
     #[test]
     fn what_was_asked_for_must_be_an_msi() {
         let mut guest = Guest::new();
-        guest.payload = payload(&[("0/agent.rpm", 0o644, b"rpm"), ("0/Agent-107.MSI", 0o644, b"msi")]);
+        guest.payload = payload(&[
+            ("0/agent.rpm", 0o644, b"rpm"),
+            ("0/Agent-107.MSI", 0o644, b"msi"),
+        ]);
         guest.options.qemu_ga = Some("0/agent.rpm".into());
         let error = guest.try_run(apply).unwrap_err();
         assert!(error.contains("expected an .msi"), "{error}");
         guest.options.qemu_ga = Some("0/Agent-107.MSI".into());
         guest.run(apply);
-        assert_eq!(guest.read("/Windows/Drivers/VirtIO/agent-107.msi").unwrap(), b"msi");
+        assert_eq!(
+            guest.read("/Windows/Drivers/VirtIO/agent-107.msi").unwrap(),
+            b"msi"
+        );
     }
 
     #[test]
@@ -228,7 +242,15 @@ mod tests {
             warnings: Vec::new(),
         };
         let outcome = guest.run(apply);
-        assert_eq!(guest.read("/Windows/Drivers/VirtIO/blnsvr.exe").unwrap(), b"exe");
-        assert!(outcome.script("balloon-service").unwrap().contains("blnsvr.exe\" -i"));
+        assert_eq!(
+            guest.read("/Windows/Drivers/VirtIO/blnsvr.exe").unwrap(),
+            b"exe"
+        );
+        assert!(
+            outcome
+                .script("balloon-service")
+                .unwrap()
+                .contains("blnsvr.exe\" -i")
+        );
     }
 }

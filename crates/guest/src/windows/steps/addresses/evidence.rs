@@ -118,10 +118,18 @@ mod tests {
     fn serial_numbers_are_hardware_addresses() {
         // vmxnet3, e1000e and igb, and instances that are none.
         let vmxnet3 = "PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\FF565000B8D45EFE00";
-        assert_eq!(from_serial(vmxnet3), Some([0, 0x50, 0x56, 0x5e, 0xd4, 0xb8]));
+        assert_eq!(
+            from_serial(vmxnet3),
+            Some([0, 0x50, 0x56, 0x5e, 0xd4, 0xb8])
+        );
         let igb = "PCI\\VEN_8086&DEV_1533\\A0369FFFFF12AB3400";
         assert_eq!(from_serial(igb), Some([0xa0, 0x36, 0x9f, 0x12, 0xab, 0x34]));
-        for none in ["3&267A616A&2&18", "4&B70F118&0&0888", "", "00000000000000000"] {
+        for none in [
+            "3&267A616A&2&18",
+            "4&B70F118&0&0888",
+            "",
+            "00000000000000000",
+        ] {
             assert_eq!(from_serial(&format!("PCI\\X\\{none}")), None, "{none}");
         }
     }

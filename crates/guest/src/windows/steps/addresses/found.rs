@@ -13,7 +13,7 @@ pub(super) const CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
 /// More adapters than these are not looked at; Windows itself has a few dozen with its pseudo-interfaces.
 const ADAPTERS_MAX: usize = 512;
 /// More addresses, gateways or servers than these are not taken over.
-const LIST_MAX: usize = 64;
+const LIST_MAX: usize = 12;
 
 /// One adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,9 +86,7 @@ pub(super) fn adapters(set: ControlSet<'_>, vista: bool) -> Result<Vec<Adapter>>
         // Windows XP has the instance at the connection only.
         let device = match set.text(&path, "DeviceInstanceID")? {
             Some(device) => device,
-            None => set
-                .text(&connection, "PnpInstanceID")?
-                .unwrap_or_default(),
+            None => set.text(&connection, "PnpInstanceID")?.unwrap_or_default(),
         };
         if !is_hardware(&device) {
             continue;

@@ -53,7 +53,9 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     let planned = planned(&adapters, &pairs, &nics, &context.options.static_ips);
     warn(context, &adapters, &pairs, &planned);
     if planned.is_empty() {
-        context.recorder.not_needed("no adapter has anything to keep");
+        context
+            .recorder
+            .not_needed("no adapter has anything to keep");
         return Ok(());
     }
     if context.programs.is_none() {
@@ -68,7 +70,7 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
     }
     let text = plan::text(&planned);
     context.firstboot.file(FILE, text);
-    let script = plan::script(&routes);
+    let script = plan::script(&planned, &routes, context.windows);
     context
         .firstboot
         .add_repeatable(Phase::Network, "addresses", script);

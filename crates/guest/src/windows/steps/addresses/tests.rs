@@ -36,8 +36,15 @@ fn adapter(guest: &mut Guest, number: u32, id: &str, name: &str, place: (u32, u3
     guest.system(&class, "*IfType", Value::dword(6));
     let connection = format!("{SET}\\Control\\Network\\{CLASS}\\{id}\\Connection");
     guest.system(&connection, "Name", Value::text(name));
-    let text = format!("@pci.sys,#65536;PCI bus %1, device %2, function %3;({},{},0)", place.0, place.1);
-    guest.system(&format!("{SET}\\Enum\\{device}"), "LocationInformation", Value::text(&text));
+    let text = format!(
+        "@pci.sys,#65536;PCI bus %1, device %2, function %3;({},{},0)",
+        place.0, place.1
+    );
+    guest.system(
+        &format!("{SET}\\Enum\\{device}"),
+        "LocationInformation",
+        Value::text(&text),
+    );
 }
 
 fn interface(id: &str) -> String {
@@ -64,10 +71,18 @@ fn everything_of_an_adapter_is_in_the_plan() {
     adapter(&mut guest, 7, A, "Ethernet0", (3, 0));
     let path = interface(A);
     guest.system(&path, "EnableDHCP", Value::dword(0));
-    guest.system(&path, "IPAddress", Value::multi(&["192.0.2.5", "192.0.2.6", "0.0.0.0"]));
+    guest.system(
+        &path,
+        "IPAddress",
+        Value::multi(&["192.0.2.5", "192.0.2.6", "0.0.0.0"]),
+    );
     let masks = ["255.255.255.0", "255.255.255.255", "255.0.255.0"];
     guest.system(&path, "SubnetMask", Value::multi(&masks));
-    guest.system(&path, "DefaultGateway", Value::multi(&["192.0.2.1", "192.0.2.2"]));
+    guest.system(
+        &path,
+        "DefaultGateway",
+        Value::multi(&["192.0.2.1", "192.0.2.2"]),
+    );
     guest.system(&path, "DefaultGatewayMetric", Value::multi(&["0", "20"]));
     guest.system(&path, "NameServer", Value::text("192.0.2.53,198.51.100.53"));
     guest.system(&path, "Domain", Value::text("example.org"));
@@ -113,18 +128,21 @@ gateway=2001:db8::1 5
 dns=192.0.2.53
 dns=198.51.100.53
 dns=2001:db8::53
-wins=192.0.2.7
 suffix=example.org
 metric=15
-mtu=9000
-netbios=2
-register=0
-registersuffix=1
-
-[options]
-ghost=PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\4&7
 "
     );
+    // The rest is set by the script.
+    let script = outcome.script("addresses").unwrap();
+    for want in [
+        "netsh interface ipv4 set subinterface \"Ethernet0\" mtu=9000 store=persistent\r\n",
+        "\\Services\\NetBT\\Parameters\\Interfaces\\Tcpip_%%g\" /v NameServerList /t REG_MULTI_SZ /d \"192.0.2.7\" /f\r\n",
+        "Tcpip_%%g\" /v NetbiosOptions /t REG_DWORD /d \"2\" /f\r\n",
+        "\\Services\\Tcpip\\Parameters\\Interfaces\\%%g\" /v RegistrationEnabled /t REG_DWORD /d \"0\" /f\r\n",
+        "/s /f \"Ethernet0\" /d /e ^| find /i \"\\Connection\"') do reg add",
+    ] {
+        assert!(script.contains(want), "{want}: {script}");
+    }
     assert!(outcome.warnings.is_empty() && outcome.changes.is_empty());
 }
 
@@ -145,7 +163,10 @@ fn the_script_sets_the_plan_and_the_routes() {
     }
     // By netsh, bound to the interface: 172.16.0.0/12.
     let nsi = format!("{SET}\\Control\\Nsi\\{{eb004a00-9b1a-11d4-9123-0050047759bc}}\\16");
-    let name = format!("00000000ac1000000c{}00000007000006000000000700000600c00002fd00000000", "00".repeat(15));
+    let name = format!(
+        "00000000ac1000000c{}00000007000006000000000700000600c00002fd00000000",
+        "00".repeat(15)
+    );
     guest.system(&nsi, &name, Value::binary(vec![0xff; 56]));
     let outcome = guest.run(apply);
     assert_eq!(
@@ -156,6 +177,11 @@ fn the_script_sets_the_plan_and_the_routes() {
          route -p add 172.16.0.0 mask 255.240.0.0 192.0.2.253\r\n\
          exit /b %code%\r\n"
     );
+    // pnputil of Windows 10 2004 removes what KVM cannot have.
+    guest.windows.build = 19041;
+    let outcome = guest.run(apply);
+    let want = "pnputil /remove-device \"PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\4&7\"\r\n";
+    assert!(outcome.script("addresses").unwrap().contains(want));
 }
 
 #[test]
@@ -201,7 +227,10 @@ fn mac_options_replace_the_addresses_of_their_family() {
     assert!(plan.contains(
         "name=Ethernet0\nold={AAAAAAAA-0000-0000-0000-000000000001}\naddress=203.0.113.5/24\naddress=203.0.113.6/24\ngateway=203.0.113.1\ndns=203.0.113.53\n"
     ), "{plan}");
-    assert!(plan.contains("address=198.51.100.4/24\ndns=203.0.113.53\n"), "{plan}");
+    assert!(
+        plan.contains("address=198.51.100.4/24\ndns=203.0.113.53\n"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -215,18 +244,28 @@ fn what_cannot_be_decided_is_said_and_not_done() {
     assert!(outcome.files.is_empty() && outcome.scripts.is_empty());
     assert_eq!(
         outcome.warnings,
-        ["the connection Ethernet0 (192.0.2.5/24, gateway 192.0.2.1) may belong to any of several adapters and is not set up: use --mac MAC:ip:ADDRESS,GATEWAY,LENGTH,DNS"]
+        [
+            "the connection Ethernet0 (192.0.2.5/24, gateway 192.0.2.1) may belong to any of several adapters and is not set up: use --mac MAC:ip:ADDRESS,GATEWAY,LENGTH,DNS"
+        ]
     );
     // With two NICs they are paired by their order, which is said as well.
     guest.options = options(&["00:50:56:01:02:03", "00:50:56:01:02:04"]);
     let outcome = guest.run(apply);
     assert!(plan(&outcome).contains("mac=00:50:56:01:02:04\nname=Ethernet1\n"));
-    assert!(outcome.warnings[0].contains("Ethernet0 to 00:50:56:01:02:03, Ethernet1 to 00:50:56:01:02:04"));
+    assert!(
+        outcome.warnings[0]
+            .contains("Ethernet0 to 00:50:56:01:02:03, Ethernet1 to 00:50:56:01:02:04")
+    );
     // Without the service nothing can be set, and the addresses are in the warning.
     guest.programs = false;
     let outcome = guest.run(apply);
     assert!(outcome.files.is_empty());
-    assert!(outcome.warnings.iter().any(|text| text.contains("00:50:56:01:02:03 had 192.0.2.5/24")));
+    assert!(
+        outcome
+            .warnings
+            .iter()
+            .any(|text| text.contains("00:50:56:01:02:03 had 192.0.2.5/24"))
+    );
 }
 
 #[test]

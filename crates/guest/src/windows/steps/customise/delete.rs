@@ -128,7 +128,10 @@ mod tests {
             ("*", "", "\0"),
         ] {
             assert!(matches(&chars(pattern), &chars(yes)), "{pattern}");
-            assert!(pattern == "*" || !matches(&chars(pattern), &chars(no)), "{pattern}");
+            assert!(
+                pattern == "*" || !matches(&chars(pattern), &chars(no)),
+                "{pattern}"
+            );
         }
     }
 }

@@ -79,9 +79,10 @@ fn check_words(context: &Context<'_>, change: &Customise) -> Result<()> {
         ),
         Customise::Chmod { .. } => instead("--chmod", "use --firstboot-command 'icacls …'"),
         Customise::Link { .. } => instead("--link", "use --firstboot-command 'mklink …'"),
-        Customise::Run { name, .. } => {
-            instead(&format!("running {name}"), "use --firstboot, which runs it in the guest")
-        }
+        Customise::Run { name, .. } => instead(
+            &format!("running {name}"),
+            "use --firstboot, which runs it in the guest",
+        ),
         Customise::Edit { path, expression } => {
             paths::place(context, path)?;
             substitution::Program::parse(expression)

@@ -14,7 +14,10 @@ pub(super) fn place(context: &Context<'_>, path: &str) -> Result<String> {
     let forbidden = |c: char| "<>:\"|?*".contains(c) || c.is_control();
     for name in inner.split('/') {
         if name == ".." || name.contains(forbidden) || name.ends_with(['.', ' ']) && name != "." {
-            return Err(refused(format!("expected a name of a file in Windows, found {name}")).at(path));
+            return Err(refused(format!(
+                "expected a name of a file in Windows, found {name}"
+            ))
+            .at(path));
         }
     }
     let placed = files::place(context.root, &plain(&inner));

@@ -23,7 +23,11 @@ fn split(name: &str) -> (&str, Option<&str>) {
 
 /// Refuses names that Windows has not, and computers that must not be renamed.
 pub(super) fn check_name(context: &Context<'_>, name: &str) -> Result<()> {
-    if context.windows.product_type.eq_ignore_ascii_case("LanmanNT") {
+    if context
+        .windows
+        .product_type
+        .eq_ignore_ascii_case("LanmanNT")
+    {
         return Err(refused(
             "--hostname: this is a domain controller, which is renamed by netdom only",
         ));
@@ -31,7 +35,10 @@ pub(super) fn check_name(context: &Context<'_>, name: &str) -> Result<()> {
     let (short, suffix) = split(name);
     let known = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let label = |label: &str| {
-        !label.is_empty() && label.chars().all(known) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.chars().all(known)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     let digits = short.chars().all(|c| c.is_ascii_digit());
     if !label(short) || digits || suffix.is_some_and(|suffix| !suffix.split('.').all(label)) {
@@ -57,7 +64,11 @@ pub(super) fn hostname(context: &mut Context<'_>, name: &str) -> Result<()> {
         let netbios = Value::text(&short.to_uppercase());
         let short = Value::text(short);
         let mut values = vec![
-            (format!("{names}\\ComputerName"), "ComputerName", netbios.clone()),
+            (
+                format!("{names}\\ComputerName"),
+                "ComputerName",
+                netbios.clone(),
+            ),
             (tcpip.clone(), "Hostname", short.clone()),
             (tcpip.clone(), "NV Hostname", short),
         ];
@@ -109,7 +120,11 @@ pub(super) fn timezone(context: &mut Context<'_>, zone: &str) -> Result<()> {
     let software = context.registry.software();
     let read = |name: &str| software.value(&path, name).map_err(failed(&path));
     let tzi = read("TZI")?.map(|value| value.data).unwrap_or_default();
-    let field = |at: usize| tzi.get(at..)?.first_chunk::<4>().map(|b| u32::from_le_bytes(*b));
+    let field = |at: usize| {
+        tzi.get(at..)?
+            .first_chunk::<4>()
+            .map(|b| u32::from_le_bytes(*b))
+    };
     let date = |at: usize| tzi.get(at..at.checked_add(16)?).map(Value::binary);
     let (Some(bias), Some(standard), Some(daylight), Some(begins), Some(ends)) =
         (field(0), field(4), field(8), date(12), date(28))

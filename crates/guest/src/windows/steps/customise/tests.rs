@@ -69,7 +69,10 @@ fn files_are_found_whatever_the_case_and_keep_their_lines() {
         ("1/tree/sub/f", 0o644, b"f"),
     ]);
     let outcome = run(&guest);
-    assert_eq!(guest.read("/Windows/win.ini").unwrap(), b"[fonts]\r\nmci=2\r\nx=y\r\n");
+    assert_eq!(
+        guest.read("/Windows/win.ini").unwrap(),
+        b"[fonts]\r\nmci=2\r\nx=y\r\n"
+    );
     assert_eq!(guest.read("/Temp/New/b.txt").unwrap(), b"b");
     assert_eq!(guest.read("/Temp/tool.exe").unwrap(), b"MZ");
     assert_eq!(guest.read("/Users/Public/tree/sub/f").unwrap(), b"f");
@@ -96,15 +99,59 @@ fn what_is_not_possible_is_refused_before_anything_is_changed() {
             },
             "--ssh-inject is not possible",
         ),
-        (Customise::Chmod { mode: 0o644, path: path() }, "icacls"),
-        (Customise::Link { target: "t".into(), link: path() }, "mklink"),
-        (Customise::Run { name: "x".into(), script: "s".into() }, "use --firstboot"),
-        (Customise::Mkdir { path: "D:\\data".into() }, "only files of drive C:"),
-        (Customise::Mkdir { path: "\\\\server\\share".into() }, "own drive"),
-        (Customise::Write { path: "/a/../b".into(), content: String::new() }, "found .."),
+        (
+            Customise::Chmod {
+                mode: 0o644,
+                path: path(),
+            },
+            "icacls",
+        ),
+        (
+            Customise::Link {
+                target: "t".into(),
+                link: path(),
+            },
+            "mklink",
+        ),
+        (
+            Customise::Run {
+                name: "x".into(),
+                script: "s".into(),
+            },
+            "use --firstboot",
+        ),
+        (
+            Customise::Mkdir {
+                path: "D:\\data".into(),
+            },
+            "only files of drive C:",
+        ),
+        (
+            Customise::Mkdir {
+                path: "\\\\server\\share".into(),
+            },
+            "own drive",
+        ),
+        (
+            Customise::Write {
+                path: "/a/../b".into(),
+                content: String::new(),
+            },
+            "found ..",
+        ),
         (Customise::Touch { path: "/a*".into() }, "found a*"),
-        (Customise::Touch { path: "/none/a".into() }, "--mkdir makes it"),
-        (Customise::Delete { path: "C:\\".into() }, "the whole guest"),
+        (
+            Customise::Touch {
+                path: "/none/a".into(),
+            },
+            "--mkdir makes it",
+        ),
+        (
+            Customise::Delete {
+                path: "C:\\".into(),
+            },
+            "the whole guest",
+        ),
         (
             Customise::Write {
                 path: "/windows/system32/CONFIG/system".into(),
@@ -112,14 +159,53 @@ fn what_is_not_possible_is_refused_before_anything_is_changed() {
             },
             "writes this hive",
         ),
-        (Customise::Edit { path: path(), expression: "y/a/b/".into() }, "only substitutions"),
-        (Customise::Edit { path: path(), expression: "s/a/b/".into() }, "no such file"),
-        (Customise::Upload { payload: "9".into(), to: path() }, "the payload has no 9"),
-        (Customise::Firstboot { name: "a.sh".into(), script: "#!/bin/sh\n".into() }, "batch file"),
-        (Customise::Hostname { name: "a-name-too-long-1".into() }, "at most 15"),
-        (Customise::Hostname { name: "12345".into() }, "not digits alone"),
+        (
+            Customise::Edit {
+                path: path(),
+                expression: "y/a/b/".into(),
+            },
+            "only substitutions",
+        ),
+        (
+            Customise::Edit {
+                path: path(),
+                expression: "s/a/b/".into(),
+            },
+            "no such file",
+        ),
+        (
+            Customise::Upload {
+                payload: "9".into(),
+                to: path(),
+            },
+            "the payload has no 9",
+        ),
+        (
+            Customise::Firstboot {
+                name: "a.sh".into(),
+                script: "#!/bin/sh\n".into(),
+            },
+            "batch file",
+        ),
+        (
+            Customise::Hostname {
+                name: "a-name-too-long-1".into(),
+            },
+            "at most 15",
+        ),
+        (
+            Customise::Hostname {
+                name: "12345".into(),
+            },
+            "not digits alone",
+        ),
         (Customise::Hostname { name: "a b".into() }, "found a b"),
-        (Customise::Timezone { zone: "Mars/Olympus".into() }, "tzutil /l"),
+        (
+            Customise::Timezone {
+                zone: "Mars/Olympus".into(),
+            },
+            "tzutil /l",
+        ),
     ] {
         let error = refusal(change.clone());
         assert!(error.contains(want), "{change:?}: {error}");
@@ -128,7 +214,11 @@ fn what_is_not_possible_is_refused_before_anything_is_changed() {
 
 #[test]
 fn windows_itself_is_not_deleted() {
-    for path in ["C:\\Win*", "/windows/system32", "C:\\WINDOWS\\System32\\Config"] {
+    for path in [
+        "C:\\Win*",
+        "/windows/system32",
+        "C:\\WINDOWS\\System32\\Config",
+    ] {
         let guest = guest(vec![Customise::Delete { path: path.into() }]);
         let error = guest.try_run(both).unwrap_err();
         assert!(error.contains("holds Windows"), "{path}: {error}");
@@ -149,7 +239,10 @@ fn the_name_is_set_in_every_control_set() {
     let outcome = run(&guest);
     for set in ["ControlSet001", "ControlSet003"] {
         let name = format!("{set}\\Control\\ComputerName\\ComputerName");
-        assert_eq!(outcome.system(&name, "ComputerName"), Some(Value::text("WEB-01")));
+        assert_eq!(
+            outcome.system(&name, "ComputerName"),
+            Some(Value::text("WEB-01"))
+        );
         let tcpip = format!("{set}\\Services\\Tcpip\\Parameters");
         for (value, want) in [
             ("Hostname", "Web-01"),
@@ -157,16 +250,29 @@ fn the_name_is_set_in_every_control_set() {
             ("Domain", "example.org"),
             ("NV Domain", "example.org"),
         ] {
-            assert_eq!(outcome.system(&tcpip, value), Some(Value::text(want)), "{value}");
+            assert_eq!(
+                outcome.system(&tcpip, value),
+                Some(Value::text(want)),
+                "{value}"
+            );
         }
     }
     assert!(outcome.warnings.is_empty());
     assert!(guest.again(&outcome, both).changes.is_empty());
     // A member of a domain is told what to do, a controller is not renamed.
-    guest.system("ControlSet001\\Services\\Netlogon", "Start", Value::dword(2));
+    guest.system(
+        "ControlSet001\\Services\\Netlogon",
+        "Start",
+        Value::dword(2),
+    );
     assert!(run(&guest).warnings[0].contains("join it again"));
     guest.windows.product_type = "LanmanNT".into();
-    assert!(guest.try_run(both).unwrap_err().contains("domain controller"));
+    assert!(
+        guest
+            .try_run(both)
+            .unwrap_err()
+            .contains("domain controller")
+    );
 }
 
 #[test]
@@ -209,7 +315,12 @@ fn the_time_zone_is_taken_from_what_windows_knows() {
     guest.options.customise = vec![Customise::Timezone {
         zone: "Asia/Tokyo".into(),
     }];
-    assert!(guest.try_run(both).unwrap_err().contains("found Asia/Tokyo"));
+    assert!(
+        guest
+            .try_run(both)
+            .unwrap_err()
+            .contains("found Asia/Tokyo")
+    );
 }
 
 #[test]
@@ -228,7 +339,15 @@ fn scripts_run_at_the_first_boot() {
     assert_eq!(outcome.script("custom-0-set-up-bat"), Some("echo hello\n"));
     let script = outcome.script("custom-1-join-ps1").unwrap();
     assert!(script.contains("-ExecutionPolicy Bypass -File \"%V2V_DIR%\\custom-1-join-ps1.ps1\""));
-    assert_eq!(outcome.file("custom-1-join-ps1.ps1"), Some("\u{feff}Write-Output 'ü'"));
+    assert_eq!(
+        outcome.file("custom-1-join-ps1.ps1"),
+        Some("\u{feff}Write-Output 'ü'")
+    );
     guest.programs = false;
-    assert!(guest.try_run(both).unwrap_err().contains("no first-boot service"));
+    assert!(
+        guest
+            .try_run(both)
+            .unwrap_err()
+            .contains("no first-boot service")
+    );
 }

@@ -86,7 +86,10 @@ mod tests {
 
     #[test]
     fn ends_of_lines_stay_as_they_are() {
-        assert_eq!(edit(b"a=1\r\n\r\nb=2\nc", "s/\\d$/9/"), b"a=9\r\n\r\nb=9\nc");
+        assert_eq!(
+            edit(b"a=1\r\n\r\nb=2\nc", "s/\\d$/9/"),
+            b"a=9\r\n\r\nb=9\nc"
+        );
         assert_eq!(edit(b"a\r\n\r\nb", "s/^$/x/"), b"a\r\nx\r\nb");
         assert_eq!(appended(b"", "x").unwrap(), b"x\r\n");
         assert_eq!(appended(b"a\r\nb", "x").unwrap(), b"a\r\nb\r\nx\r\n");

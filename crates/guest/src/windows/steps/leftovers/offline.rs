@@ -93,7 +93,9 @@ pub(super) fn hyperv(context: &mut Context<'_>) -> Result<()> {
         let read = ControlSet::new(context.registry.system(), set);
         let mut automatic = Vec::new();
         for service in read.keys("Services")?.into_iter().take(KEYS_MAX) {
-            let known = service.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("vmic"));
+            let known = service
+                .get(..4)
+                .is_some_and(|s| s.eq_ignore_ascii_case("vmic"));
             let path = format!("Services\\{service}");
             if known && read.number(&path, "Start")? == Some(AUTO) {
                 automatic.push(read.path(&path));

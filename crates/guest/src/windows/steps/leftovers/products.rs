@@ -103,14 +103,25 @@ pub(super) const PRODUCTS: &[Product] = &[
             "rhelfltr",
             "AWSLiteAgent",
         ],
-        directories: &["\\citrix\\xentools\\", "\\xenserver\\xentools\\", "\\xcp-ng\\xentools\\"],
+        directories: &[
+            "\\citrix\\xentools\\",
+            "\\xenserver\\xentools\\",
+            "\\xcp-ng\\xentools\\",
+        ],
         host: None,
     },
     Product {
         kind: "parallels",
         name: "Parallels or Virtuozzo tools",
-        services: &["prl_*", "Parallels Tools Service", "Parallels Coherence Service"],
-        directories: &["\\parallels\\parallels tools\\", "\\virtuozzo guest tools\\"],
+        services: &[
+            "prl_*",
+            "Parallels Tools Service",
+            "Parallels Coherence Service",
+        ],
+        directories: &[
+            "\\parallels\\parallels tools\\",
+            "\\virtuozzo guest tools\\",
+        ],
         host: None,
     },
     Product {

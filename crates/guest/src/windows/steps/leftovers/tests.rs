@@ -82,7 +82,11 @@ fn filters_and_providers_go_and_their_neighbours_stay() {
                 "UpperFilters",
                 multi(&["VMMouse"]),
             ),
-            (ORDER, "ProviderOrder", Value::text("VBoxSF,RDPNP,LanmanWorkstation")),
+            (
+                ORDER,
+                "ProviderOrder",
+                Value::text("VBoxSF,RDPNP,LanmanWorkstation"),
+            ),
         ];
         for (key, name, value) in lists {
             guest.system(&format!("{set}\\{key}"), name, value);
@@ -93,11 +97,20 @@ fn filters_and_providers_go_and_their_neighbours_stay() {
         let now = |key: &str, name| outcome.system(&format!("{set}\\{key}"), name);
         assert_eq!(now(MICE, "UpperFilters"), Some(multi(&["mouclass"])));
         assert_eq!(now(HDC, "UpperFilters"), None);
-        assert_eq!(now(HDC, "LowerFilters"), Some(multi(&["fvevol", "rdyboost"])));
+        assert_eq!(
+            now(HDC, "LowerFilters"),
+            Some(multi(&["fvevol", "rdyboost"]))
+        );
         // Its service is gone already; the device would not start all the same.
         assert_eq!(now(CD, "UpperFilters"), None);
-        assert_eq!(now("Control\\CriticalDeviceDatabase\\*PNP0F03", "UpperFilters"), None);
-        assert_eq!(now(ORDER, "ProviderOrder"), Some(Value::text("RDPNP,LanmanWorkstation")));
+        assert_eq!(
+            now("Control\\CriticalDeviceDatabase\\*PNP0F03", "UpperFilters"),
+            None
+        );
+        assert_eq!(
+            now(ORDER, "ProviderOrder"),
+            Some(Value::text("RDPNP,LanmanWorkstation"))
+        );
     }
     assert!(guest.again(&outcome, apply).changes.is_empty());
 }
@@ -108,7 +121,9 @@ fn a_guest_that_is_a_host_itself_keeps_what_it_needs() {
     let outcome = guest.run(apply);
     let start = |service: &str| {
         let path = format!("ControlSet001\\Services\\{service}");
-        outcome.system(&path, "Start").and_then(|value| value.as_u32())
+        outcome
+            .system(&path, "Start")
+            .and_then(|value| value.as_u32())
     };
     assert_eq!((start("vmci"), start("vsock")), (Some(0), Some(0)));
     assert_eq!(start("VMTools"), Some(4));
@@ -124,12 +139,21 @@ fn programs_are_uninstalled_at_first_boot_or_named() {
         product_code: code.map(str::to_owned),
     };
     guest.windows.tools = vec![
-        tool("vmware", "VMware Tools", Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}")),
+        tool(
+            "vmware",
+            "VMware Tools",
+            Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}"),
+        ),
         tool("parallels", "Parallels Tools", None),
         tool("hyperv", "Integration Services", None),
     ];
     let outcome = guest.run(apply);
-    assert!(outcome.script("uninstall-vmware").unwrap().contains("msiexec.exe /x {FE2F"));
+    assert!(
+        outcome
+            .script("uninstall-vmware")
+            .unwrap()
+            .contains("msiexec.exe /x {FE2F")
+    );
     assert_eq!(outcome.scripts.len(), 1);
     assert_eq!(
         outcome.warnings,

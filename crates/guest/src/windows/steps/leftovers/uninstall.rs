@@ -76,9 +76,7 @@ fn msi(kind: &str, code: &str) -> Option<String> {
         format!("rem v2v-timeout {}", PATIENCE * 2),
         "set tries=0".to_owned(),
         ":again".to_owned(),
-        format!(
-            "msiexec.exe /x {code} /qn /norestart REBOOT=ReallySuppress"
-        ),
+        format!("msiexec.exe /x {code} /qn /norestart REBOOT=ReallySuppress"),
         "set code=%ERRORLEVEL%".to_owned(),
         "if \"%code%\"==\"0\" exit /b 0".to_owned(),
         "if \"%code%\"==\"1605\" exit /b 0".to_owned(),
@@ -98,7 +96,8 @@ fn msi(kind: &str, code: &str) -> Option<String> {
 /// What takes VMware Tools away without its own help.
 fn by_hand(code: &str, digits: &str) -> Option<Vec<String>> {
     let packed = packed(digits)?;
-    let mut script = vec!["echo the uninstaller refused with %code%; taking it away by hand".to_owned()];
+    let mut script =
+        vec!["echo the uninstaller refused with %code%; taking it away by hand".to_owned()];
     let services = super::products::PRODUCTS
         .iter()
         .find(|product| product.kind == "vmware")?
@@ -120,7 +119,11 @@ fn by_hand(code: &str, digits: &str) -> Option<Vec<String>> {
         keys.iter()
             .map(|key| format!("reg delete \"{key}\" /f >nul 2>&1")),
     );
-    for value in ["VMware User Process", "VMware Tools", "VMware VM3DService Process"] {
+    for value in [
+        "VMware User Process",
+        "VMware Tools",
+        "VMware VM3DService Process",
+    ] {
         script.push(format!(
             "reg delete HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Run /v \"{value}\" /f >nul 2>&1"
         ));
