@@ -42,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("join", join),
     ("chunk", chunk),
     ("inventory", inventory),
+    ("ntfs", ntfs),
 ];
 
 /// A VMDK in one file.
@@ -137,6 +138,22 @@ pub fn zip(data: &[u8]) {
 /// A registry hive, or changes to a made one.
 pub fn hive(data: &[u8]) {
     hive::exercise(data);
+}
+
+/// An NTFS volume as pages: free clusters lie within it, and nothing of it is used twice.
+pub fn ntfs(data: &[u8]) {
+    let bytes = paged::expand(data);
+    let Ok(volume) = appliance::ntfs::Volume::open(bytes.as_slice(), bytes.len() as u64) else {
+        return;
+    };
+    let total = volume.boot().clusters;
+    let _ = (volume.is_dirty(), volume.is_closed(), volume.needless());
+    let mut end = 0;
+    let _ = volume.free(1, &mut |first, count| {
+        assert!(first >= end && count > 0 && first + count <= total);
+        end = first + count;
+        Ok(())
+    });
 }
 
 /// A `.vmx` file.
