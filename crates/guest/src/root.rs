@@ -513,7 +513,28 @@ fn dress(file: &File, old: Option<&File>, parent: &OwnedFd, new_mode: u32) -> st
     copy_xattrs(old, file)
 }
 
+/// What ntfs-3g tells of a file and does not list: its access list, and flags such as hidden (ntfs-3g(8), "extended
+/// attributes").
+const NTFS_ATTRIBUTES: [&str; 2] = ["system.ntfs_acl", "system.ntfs_attrib"];
+
+fn copy_ntfs_attributes(old: &File, new: &File) -> std::io::Result<()> {
+    let mut value = vec![0u8; XATTR_MAX];
+    for name in NTFS_ATTRIBUTES {
+        let len = match fs::fgetxattr(old, name, value.as_mut_slice()) {
+            // Not NTFS, or a driver that has none.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NODATA | Errno::INVAL | Errno::PERM) => {
+                continue;
+            }
+            other => other?,
+        };
+        let value = value.get(..len).unwrap_or_default();
+        fs::fsetxattr(new, name, value, XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
 fn copy_xattrs(old: &File, new: &File) -> std::io::Result<()> {
+    copy_ntfs_attributes(old, new)?;
     let mut names = vec![0u8; XATTR_MAX];
     let len = match fs::flistxattr(old, names.as_mut_slice()) {
         Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
