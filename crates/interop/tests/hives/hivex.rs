@@ -14,7 +14,10 @@ pub(crate) fn read(hive: &Path) -> Tree {
     let mut key: Option<(String, Values)> = None;
     // The first line is the title.
     for line in text.lines().skip(1).filter(|line| !line.is_empty()) {
-        if let Some(path) = line.strip_prefix("[\\").and_then(|line| line.strip_suffix(']')) {
+        if let Some(path) = line
+            .strip_prefix("[\\")
+            .and_then(|line| line.strip_suffix(']'))
+        {
             tree.extend(key.replace((path.to_owned(), Values::new())));
         } else {
             let (name, data) = value(line).unwrap_or_else(|| panic!("a strange line: {line}"));

@@ -47,7 +47,9 @@ fn find(root: &Path, name: &str) -> Option<PathBuf> {
         if dir.ends_with(name) {
             return Some(dir);
         }
-        let below = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let below = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         dirs.extend(below.filter(|path| path.is_dir()));
     }
     None
@@ -59,9 +61,17 @@ fn agree(what: &str, hive: &Hive, file: &Path) {
     if testkit::require_tool("hivexregedit") {
         same(&format!("{what}: hivexregedit"), &ours, &hivex::read(file));
     }
-    same(&format!("{what}: notatin"), &ours, &notatin::read(file, &[]));
+    same(
+        &format!("{what}: notatin"),
+        &ours,
+        &notatin::read(file, &[]),
+    );
     if let Some(python) = regipy::python() {
-        same(&format!("{what}: regipy"), &ours, &regipy::read(&python, file));
+        same(
+            &format!("{what}: regipy"),
+            &ours,
+            &regipy::read(&python, file),
+        );
     }
 }
 
@@ -72,10 +82,18 @@ fn edit(hive: &mut Hive, number: u32) {
         assert!(hive.set(&service, name, value).unwrap());
     };
     set(hive, "Start", &Value::dword(number));
-    set(hive, "ImagePath", &Value::expand("System32\\drivers\\v2v.sys"));
+    set(
+        hive,
+        "ImagePath",
+        &Value::expand("System32\\drivers\\v2v.sys"),
+    );
     set(hive, "Owners", &Value::multi(&["oem1.inf", "oem2.inf"]));
     set(hive, "", &Value::text("the default value"));
-    set(hive, "Gr\u{fc}\u{df}e \u{65e5}\u{672c}", &Value::text("\u{65e5}\u{672c}"));
+    set(
+        hive,
+        "Gr\u{fc}\u{df}e \u{65e5}\u{672c}",
+        &Value::text("\u{65e5}\u{672c}"),
+    );
     set(hive, "Empty", &Value::binary([]));
     set(hive, "Qword", &Value::qword(u64::from(number)));
     let strange = Value {
@@ -88,10 +106,12 @@ fn edit(hive: &mut Hive, number: u32) {
         set(hive, &format!("Data{len}"), &Value::binary(data));
     }
     for key in 0..300 {
-        hive.create_key(&format!("{service}\\Enum\\{key:x}")).unwrap();
+        hive.create_key(&format!("{service}\\Enum\\{key:x}"))
+            .unwrap();
     }
     for key in (0..300).step_by(2) {
-        hive.delete_key(&format!("{service}\\Enum\\{key:x}")).unwrap();
+        hive.delete_key(&format!("{service}\\Enum\\{key:x}"))
+            .unwrap();
     }
     hive.delete_value(&service, "Data16344").unwrap();
 }
@@ -154,16 +174,28 @@ fn recovered_hives_are_what_notatin_and_the_writer_see() {
             let what = format!("{name}, {state}");
             let recovered = Hive::recover(made.primary.clone(), &made.logs).unwrap();
             assert_eq!(recovered.replayed, 5, "{what}");
-            same(&format!("{what}: the writer"), &truth, &ours(&recovered.hive));
+            same(
+                &format!("{what}: the writer"),
+                &truth,
+                &ours(&recovered.hive),
+            );
             let file = write(scratch.path(), "hive", &made.primary);
             let logs = [
                 write(scratch.path(), "hive.LOG1", &made.logs.log1),
                 write(scratch.path(), "hive.LOG2", &made.logs.log2),
             ];
-            same(&format!("{what}: notatin's replay"), &truth, &notatin::read(&file, &logs));
+            same(
+                &format!("{what}: notatin's replay"),
+                &truth,
+                &notatin::read(&file, &logs),
+            );
             let bytes = recovered.hive.to_bytes(NOW + 10);
             let file = write(scratch.path(), "hive", &bytes);
-            agree(&format!("{what}, written"), &Hive::open(bytes).unwrap(), &file);
+            agree(
+                &format!("{what}, written"),
+                &Hive::open(bytes).unwrap(),
+                &file,
+            );
         }
         a_cut_log_ends_where_notatin_ends(&name, &slices, scratch.path());
         let made = testing::dirt(slices[0], slices[5]).torn(slices[5]);
@@ -192,5 +224,9 @@ fn old_logs_repair(name: &str, truth: &Tree, made: &testing::Made) {
     let logs: &Logs = &made.logs;
     let recovered = Hive::recover(made.primary.clone(), logs).unwrap();
     assert_eq!(recovered.replayed, 1);
-    same(&format!("{name}, old log: the writer"), truth, &ours(&recovered.hive));
+    same(
+        &format!("{name}, old log: the writer"),
+        truth,
+        &ours(&recovered.hive),
+    );
 }

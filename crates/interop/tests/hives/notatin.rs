@@ -24,7 +24,10 @@ fn tree(parser: &Parser) -> Tree {
         let path = path.split_once('\\').map_or("", |(_, below)| below);
         let values = key.value_iter().map(|value| {
             let data = value.detail.value_bytes().unwrap_or_default();
-            (value.detail.value_name(), (value.detail.data_type_raw(), data))
+            (
+                value.detail.value_name(),
+                (value.detail.data_type_raw(), data),
+            )
         });
         tree.insert(path.to_owned(), values.collect::<Values>());
     }

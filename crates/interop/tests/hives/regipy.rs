@@ -67,7 +67,10 @@ pub(crate) fn python() -> Option<PathBuf> {
         return None;
     }
     let mut venv = cmd::command("python3", ["-m", "venv", "--clear"]);
-    let mut pip = cmd::command(python.to_str().unwrap(), ["-m", "pip", "install", "--quiet"]);
+    let mut pip = cmd::command(
+        python.to_str().unwrap(),
+        ["-m", "pip", "install", "--quiet"],
+    );
     let made = cmd::output(venv.arg(&dir)).and_then(|_| cmd::output(pip.arg(RELEASE)));
     if let Err(error) = made {
         testkit::skip(&format!("regipy cannot be installed: {error:#}"));
