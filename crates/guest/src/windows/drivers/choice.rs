@@ -240,6 +240,9 @@ fn complete(tree: &Tree<'_>, file: &File, suit: Suit, wanted: Wanted) -> Result<
         return Err("[Version] has no Signature of Windows".to_owned());
     }
     let files = files(tree, file, &suit.inf, suit.role, platform)?;
+    if let Some(odd) = files.present.iter().find(|file| !is_plain(file.name())) {
+        return Err(format!("{:?} is no name for a driver's file", odd.name()));
+    }
     let known_signature = match digest(tree, &files, &suit.inf)? {
         Some(Digest::Sha2) => wanted.sha2 && platform.major >= 6,
         _ => true,
@@ -341,6 +344,12 @@ fn version(
         && version.0 > (0, 0)
         && platform.version() >= WDDM_ONLY;
     (!too_old && !xddm).then_some(version)
+}
+
+/// File names go into batch files and the registry.
+fn is_plain(name: &str) -> bool {
+    let plain = |next: char| next.is_ascii_alphanumeric() || "._-".contains(next);
+    name.chars().all(plain)
 }
 
 /// Files of a package.

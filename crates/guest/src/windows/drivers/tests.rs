@@ -135,8 +135,18 @@ fn golden(files: &Files) -> String {
     text
 }
 
+type Driver = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    (u32, u32),
+);
+type Dir = (&'static str, (u32, u32), u32, &'static [&'static str]);
+
 /// Directory in the ISO, name, legacy and modern device, more files, from which version on.
-const DRIVERS: &[(&str, &str, &str, &str, &[&str], (u32, u32))] = &[
+const DRIVERS: &[Driver] = &[
     (
         "viostor",
         "viostor",
@@ -222,7 +232,7 @@ const DRIVERS: &[(&str, &str, &str, &str, &[&str], (u32, u32))] = &[
     ("viofs", "viofs", r"PCI\VEN_1AF4&DEV_105A", "", &[], (6, 2)),
 ];
 /// Directory, version, first build, processors.
-const DIRS: &[(&str, (u32, u32), u32, &[&str])] = &[
+const DIRS: &[Dir] = &[
     ("xp", (5, 1), 0, &["x86"]),
     ("2k3", (5, 2), 0, &["x86", "amd64"]),
     ("2k8", (6, 0), 0, &["x86", "amd64"]),
@@ -436,6 +446,24 @@ fn faulty_packages_are_passed_over() {
     // A missing catalog or library is worse than an older driver.
     let (block, _) = with(&|name, _| name != "viostor/w10/amd64/viostor.cat");
     assert_eq!(block, old);
+}
+
+#[test]
+fn a_name_that_would_break_a_batch_file_is_not_taken() {
+    let inf = inf_text(
+        "viostor",
+        "NTamd64.10.0",
+        [r"PCI\VEN_1AF4&DEV_1001", ""],
+        &[],
+        10,
+    );
+    let files = vec![
+        ("a/x&calc%.inf".to_owned(), inf.into_bytes()),
+        ("a/viostor.sys".to_owned(), Vec::new()),
+        ("a/viostor.cat".to_owned(), Vec::new()),
+    ];
+    let plan = plan_of(&files, systems()[11].1, "Windows 10");
+    assert!(plan.packages.is_empty(), "{:?}", plan.packages);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use registry::{Kind, Value};
 
 use crate::recorder::sha256;
 use crate::windows::convert::Context;
-use crate::windows::drivers::{Package, Role, tree};
+use crate::windows::drivers::{Package, tree};
 use crate::windows::files;
 use crate::windows::firstboot::Phase;
 use crate::windows::hives::Which;
@@ -250,9 +250,12 @@ fn script(build: u32, infs: &[String], balloon: bool) -> String {
          echo %~1: pnputil ended with %CODE%\n\
          if %CODE%==0 goto :eof\n\
          if %CODE%==259 goto :eof\n\
-         if %CODE%==1641 set REBOOT=1\n\
-         if %CODE%==3010 set REBOOT=1\n\
-         if %REBOOT%==0 set FAILED=1\n\
+         if %CODE%==1641 goto :reboot\n\
+         if %CODE%==3010 goto :reboot\n\
+         set FAILED=1\n\
+         goto :eof\n\
+         :reboot\n\
+         set REBOOT=1\n\
          goto :eof\n\
          \n\
          rem drvinst.exe runs while plug and play installs; at most five minutes.\n\
