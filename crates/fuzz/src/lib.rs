@@ -7,6 +7,7 @@
 //! the read that fetched it.
 
 mod disk;
+mod hive;
 pub mod paged;
 mod protocol;
 
@@ -35,11 +36,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("nvram", nvram),
     ("packed", packed),
     ("zip", zip),
+    ("hive", hive),
     ("vmx", vmx),
     ("libvirtxml", libvirtxml),
     ("join", join),
     ("chunk", chunk),
     ("inventory", inventory),
+    ("ntfs", ntfs),
 ];
 
 /// A VMDK in one file.
@@ -130,6 +133,27 @@ pub fn packed(data: &[u8]) {
 /// A zip archive.
 pub fn zip(data: &[u8]) {
     source::fuzzing::archive(data);
+}
+
+/// A registry hive, or changes to a made one.
+pub fn hive(data: &[u8]) {
+    hive::exercise(data);
+}
+
+/// An NTFS volume as pages: free clusters lie within it, and nothing of it is used twice.
+pub fn ntfs(data: &[u8]) {
+    let bytes = paged::expand(data);
+    let Ok(volume) = appliance::ntfs::Volume::open(bytes.as_slice(), bytes.len() as u64) else {
+        return;
+    };
+    let total = volume.boot().clusters;
+    let _ = (volume.is_dirty(), volume.is_closed(), volume.needless());
+    let mut end = 0;
+    let _ = volume.free(1, &mut |first, count| {
+        assert!(first >= end && count > 0 && first + count <= total);
+        end = first + count;
+        Ok(())
+    });
 }
 
 /// A `.vmx` file.
