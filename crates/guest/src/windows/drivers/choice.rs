@@ -76,6 +76,10 @@ pub(crate) struct Candidate {
     pub(crate) package: Package,
     /// Directory in the tree.
     pub(crate) dir: String,
+    /// What the directory is called after.
+    pub(crate) release: Option<&'static str>,
+    /// Version of Windows that it is for, (0, 0) where nothing says so.
+    pub(crate) version: (u32, u32),
     /// The system knows its signature.
     pub(crate) known_signature: bool,
     /// Files that its .inf names and the tree has not.
@@ -236,6 +240,9 @@ fn complete(tree: &Tree<'_>, file: &File, suit: Suit, wanted: Wanted) -> Result<
         return Err("[Version] has no Signature of Windows".to_owned());
     }
     let files = files(tree, file, &suit.inf, suit.role, platform)?;
+    if let Some(odd) = files.present.iter().find(|file| !is_plain(file.name())) {
+        return Err(format!("{:?} is no name for a driver's file", odd.name()));
+    }
     let known_signature = match digest(tree, &files, &suit.inf)? {
         Some(Digest::Sha2) => wanted.sha2 && platform.major >= 6,
         _ => true,
@@ -273,6 +280,8 @@ fn complete(tree: &Tree<'_>, file: &File, suit: Suit, wanted: Wanted) -> Result<
             exact,
         },
         dir: file.dir().to_owned(),
+        release: release.map(|release| release.name),
+        version: rank.version,
         known_signature,
         missing: files.missing,
         devices: suit.devices,
@@ -335,6 +344,12 @@ fn version(
         && version.0 > (0, 0)
         && platform.version() >= WDDM_ONLY;
     (!too_old && !xddm).then_some(version)
+}
+
+/// File names go into batch files and the registry.
+fn is_plain(name: &str) -> bool {
+    let plain = |next: char| next.is_ascii_alphanumeric() || "._-".contains(next);
+    name.chars().all(plain)
 }
 
 /// Files of a package.
