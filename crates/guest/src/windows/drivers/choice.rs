@@ -76,6 +76,10 @@ pub(crate) struct Candidate {
     pub(crate) package: Package,
     /// Directory in the tree.
     pub(crate) dir: String,
+    /// What the directory is called after.
+    pub(crate) release: Option<&'static str>,
+    /// Version of Windows that it is for, (0, 0) where nothing says so.
+    pub(crate) version: (u32, u32),
     /// The system knows its signature.
     pub(crate) known_signature: bool,
     /// Files that its .inf names and the tree has not.
@@ -273,6 +277,8 @@ fn complete(tree: &Tree<'_>, file: &File, suit: Suit, wanted: Wanted) -> Result<
             exact,
         },
         dir: file.dir().to_owned(),
+        release: release.map(|release| release.name),
+        version: rank.version,
         known_signature,
         missing: files.missing,
         devices: suit.devices,

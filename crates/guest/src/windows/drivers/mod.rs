@@ -20,7 +20,10 @@ mod tests;
 pub(crate) mod tree;
 mod warnings;
 
+use types::BlockBus;
+
 use crate::Result;
+use crate::windows::caps::Hardware;
 use crate::windows::convert::Context;
 use choice::Wanted;
 use inf::{Inf, Platform};
@@ -74,6 +77,16 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    /// It drives one of these devices.
+    pub(crate) fn drives(&self, platform: Platform, devices: &[&str]) -> bool {
+        let models = self.inf.models(platform);
+        let mut ids = models.iter().flat_map(|model| &model.ids);
+        ids.any(|id| {
+            let mut devices = devices.iter();
+            devices.any(|device| choice::is_device(id, device))
+        })
+    }
+
     /// It drives virtio 1.0 devices, the only ones that PCI Express slots offer (QEMU's default for them).
     pub(crate) fn is_modern(&self, platform: Platform) -> bool {
         let models = self.inf.models(platform);
@@ -128,16 +141,24 @@ pub(crate) fn plan(context: &Context<'_>) -> Result<Plan> {
         platform,
         sha2: context.windows.sha2,
     };
-    Ok(plan_for(&mut tree, wanted, name))
+    let wish = context.options.block_driver;
+    Ok(plan_for(&mut tree, wanted, wish, name))
 }
 
-fn plan_for(tree: &mut Tree<'_>, wanted: Wanted, name: &str) -> Plan {
+fn plan_for(tree: &mut Tree<'_>, wanted: Wanted, wish: Option<BlockBus>, name: &str) -> Plan {
     let choice = choice::choose(tree, wanted);
-    let mut warnings = std::mem::take(&mut tree.warnings);
-    warnings.extend(warnings::of(&choice, wanted, name, tree.is_empty()));
+    let mut said = std::mem::take(&mut tree.warnings);
+    said.extend(warnings::of(&choice, wanted, name));
     let packages = choice.candidates.into_iter();
-    Plan {
+    let plan = Plan {
         packages: packages.map(|candidate| candidate.package).collect(),
-        warnings,
-    }
+        warnings: Vec::new(),
+    };
+    let hardware = Hardware::of(&plan, wanted.platform, wish);
+    let infs = (!tree.is_empty()).then_some(choice.infs);
+    let mut warnings = Vec::new();
+    warnings.extend(warnings::absent(&plan, hardware, wanted, infs, name));
+    warnings.extend(warnings::wish(hardware, wish));
+    warnings.extend(said);
+    Plan { warnings, ..plan }
 }

@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use types::{BlockBus, MachineType, NetBus};
+
 use super::choice::Wanted;
 use super::signature::{Digest, tests as signed};
 use super::tree::Tree;
@@ -108,7 +110,7 @@ fn pack(files: &Files) -> Payload {
 
 fn plan_of(files: &Files, wanted: Wanted, name: &str) -> Plan {
     let payload = pack(files);
-    plan_for(&mut Tree::of(&payload), wanted, name)
+    plan_for(&mut Tree::of(&payload), wanted, None, name)
 }
 
 /// What is chosen for every system.
@@ -116,8 +118,10 @@ fn golden(files: &Files) -> String {
     let payload = pack(files);
     let mut text = String::new();
     for (name, wanted) in systems() {
-        let plan = plan_for(&mut Tree::of(&payload), wanted, name);
-        writeln!(text, "{name}").unwrap();
+        let plan = plan_for(&mut Tree::of(&payload), wanted, None, name);
+        let hardware = Hardware::of(&plan, wanted.platform, None);
+        let (machine, block, net) = (hardware.machine, hardware.block, hardware.net);
+        writeln!(text, "{name}: {machine:?}, {block:?}, {net:?}").unwrap();
         for package in &plan.packages {
             let path = package.members[0].strip_prefix("virtio-win/").unwrap();
             let more = package.members.len() - 1;
@@ -362,7 +366,7 @@ fn nt5_drivers_are_not_for_nt6() {
 #[test]
 fn without_a_tree_it_is_said_what_is_missing() {
     let plan = plan_of(&vec![], systems()[11].1, "Windows 10 Pro");
-    insta::assert_snapshot!(plan.warnings.join("\n"), @"");
+    insta::assert_snapshot!(plan.warnings.join("\n"), @"no virtio-win drivers are at hand for Windows 10 Pro (10.0.19045 amd64): its disks will be SATA, its adapters e1000e; give virtio-win as a directory or ISO: --virtio-win PATH or $VIRTIO_WIN");
 }
 
 #[test]
@@ -485,4 +489,43 @@ fn a_hostile_tree_is_bounded() {
             .iter()
             .any(|text| text.contains("only 4000 of"))
     );
+}
+
+#[test]
+fn hardware_follows_the_drivers() {
+    let hardware = |files: &Files, system: usize, wish| {
+        let (name, wanted) = systems()[system];
+        let plan = plan_of(files, wanted, name);
+        let hardware = Hardware::of(&plan, wanted.platform, wish);
+        (hardware.machine, hardware.block, hardware.net)
+    };
+    let (none, all) = (Files::new(), iso(&all_dirs(), false));
+    let (old, new) = (MachineType::I440fx, MachineType::Q35);
+    for (system, expected) in [
+        (0, (old, BlockBus::Ide, NetBus::Rtl8139)),
+        (1, (old, BlockBus::Ide, NetBus::Rtl8139)),
+        (2, (old, BlockBus::Ide, NetBus::E1000)),
+        (3, (old, BlockBus::Ide, NetBus::E1000)),
+        (4, (new, BlockBus::Sata, NetBus::E1000e)),
+        (17, (new, BlockBus::Sata, NetBus::E1000e)),
+    ] {
+        assert_eq!(hardware(&none, system, None), expected);
+        assert_eq!(
+            hardware(&none, system, Some(BlockBus::VirtioScsi)),
+            expected
+        );
+    }
+    let block = |files: &Files, system, wish| hardware(files, system, Some(wish)).1;
+    assert_eq!(block(&all, 11, BlockBus::VirtioScsi), BlockBus::VirtioScsi);
+    assert_eq!(block(&all, 11, BlockBus::Sata), BlockBus::Sata);
+    assert_eq!(block(&all, 11, BlockBus::Ide), BlockBus::Sata);
+    assert_eq!(block(&all, 0, BlockBus::VirtioScsi), BlockBus::VirtioBlk);
+    // Drivers from before virtio 1.0.
+    let legacy = all.iter().cloned().map(|(name, content)| {
+        let text = String::from_utf8_lossy(&content).replace("DEV_1042", "DEV_9999");
+        let is_inf = name.ends_with("viostor.inf");
+        (name, if is_inf { text.into_bytes() } else { content })
+    });
+    let legacy: Files = legacy.collect();
+    assert_eq!(hardware(&legacy, 5, None).0, old);
 }

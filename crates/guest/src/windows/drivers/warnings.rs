@@ -1,17 +1,21 @@
 //! What the administrator is told of the choice of drivers.
 
-use super::Role;
+use std::collections::BTreeMap;
+
+use types::BlockBus;
+
 use super::choice::{Candidate, Choice, Wanted};
+use super::{Plan, Role};
+use crate::windows::caps::{Hardware, block_name, net_name};
 
 /// More faults than these are only counted.
 const FAULTS_SHOWN: usize = 5;
 /// How drivers are given.
 const HINT: &str = "give virtio-win as a directory or ISO: --virtio-win PATH or $VIRTIO_WIN";
 
-pub(super) fn of(choice: &Choice, wanted: Wanted, name: &str, no_tree: bool) -> Vec<String> {
+pub(super) fn of(choice: &Choice, wanted: Wanted, name: &str) -> Vec<String> {
     let mut warnings = Vec::new();
-    warnings.extend(absent(choice, wanted, name, no_tree));
-    warnings.extend(inexact(choice, name));
+    warnings.extend(inexact(choice, wanted, name));
     warnings.extend(signatures(choice, wanted, name));
     for candidate in &choice.candidates {
         if !candidate.missing.is_empty() {
@@ -24,18 +28,21 @@ pub(super) fn of(choice: &Choice, wanted: Wanted, name: &str, no_tree: bool) -> 
     warnings
 }
 
-/// Drivers without which the guest gets emulated devices.
-fn absent(choice: &Choice, wanted: Wanted, name: &str, no_tree: bool) -> Option<String> {
-    let has = |role| {
-        let mut roles = choice.candidates.iter().map(|of| of.package.role);
-        roles.any(|of| of == role)
-    };
+/// Drivers without which the guest gets emulated devices; `infs` is how many were looked at, if there are any.
+pub(super) fn absent(
+    plan: &Plan,
+    hardware: Hardware,
+    wanted: Wanted,
+    infs: Option<usize>,
+    name: &str,
+) -> Option<String> {
+    let has = |role| plan.role(role).is_some();
     let disk = has(Role::Block) || has(Role::Scsi);
     let missing = match (disk, has(Role::Net)) {
         (true, true) => return None,
         (true, false) => "no network driver (netkvm)",
         (false, true) => "no disk driver (viostor, vioscsi)",
-        (false, false) => "no disk (viostor, vioscsi) and no network driver (netkvm)",
+        (false, false) => "no disk driver (viostor, vioscsi) and no network driver (netkvm)",
     };
     let platform = wanted.platform;
     let (arch, major, minor, build) = (
@@ -44,33 +51,51 @@ fn absent(choice: &Choice, wanted: Wanted, name: &str, no_tree: bool) -> Option<
         platform.minor,
         platform.build,
     );
-    let place = if no_tree {
-        "no virtio-win drivers are at hand".to_owned()
-    } else {
-        format!(
-            "the {} .inf files of virtio-win have {missing}",
-            choice.infs
-        )
+    let place = match infs {
+        None => "no virtio-win drivers are at hand".to_owned(),
+        Some(infs) => format!("the {infs} .inf files of virtio-win have {missing}"),
     };
+    let (block, net) = (block_name(hardware.block), net_name(hardware.net));
     Some(format!(
-        "{place} for {name} ({major}.{minor}.{build} {arch}): it gets emulated devices instead; {HINT}"
+        "{place} for {name} ({major}.{minor}.{build} {arch}): its disks will be {block}, its adapters {net}; {HINT}"
     ))
 }
 
-/// Drivers of another release.
-fn inexact(choice: &Choice, name: &str) -> Option<String> {
-    let others: Vec<String> = choice
-        .candidates
+/// `--block-driver` that cannot be had.
+pub(super) fn wish(hardware: Hardware, wish: Option<BlockBus>) -> Option<String> {
+    let wish = wish.filter(|wish| *wish != hardware.block)?;
+    let (wish, block) = (block_name(wish), block_name(hardware.block));
+    Some(format!(
+        "the guest has no driver for disks on {wish}, which were asked for: they will be {block}"
+    ))
+}
+
+/// Drivers of another release, by its name.
+fn inexact(choice: &Choice, wanted: Wanted, name: &str) -> Option<String> {
+    let mut releases: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut foreign = false;
+    for candidate in choice.candidates.iter().filter(|of| !of.package.exact) {
+        let place = candidate.release.unwrap_or(&candidate.dir);
+        let file = candidate.package.inf_name.trim_end_matches(".inf");
+        releases.entry(place).or_default().push(file);
+        foreign |= candidate.version.0 < 10;
+    }
+    if releases.is_empty() {
+        return None;
+    }
+    let lists: Vec<String> = releases
         .iter()
-        .filter(|candidate| !candidate.package.exact)
-        .map(path)
+        .map(|(place, drivers)| format!("{place} for {}", drivers.join(", ")))
         .collect();
-    (!others.is_empty()).then(|| {
-        format!(
-            "virtio-win has no driver of its own for {name} in these cases, the nearest is used: {}",
-            others.join(", ")
-        )
-    })
+    let lists = lists.join("; ");
+    let boot = if foreign && wanted.platform.major >= 10 {
+        "; Windows 10 and later with Secure Boot may refuse drivers that were signed for older systems"
+    } else {
+        ""
+    };
+    Some(format!(
+        "virtio-win has no drivers of its own for {name}, the nearest are used: {lists}{boot}"
+    ))
 }
 
 /// Drivers whose signature the system does not know.
