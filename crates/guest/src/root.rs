@@ -559,6 +559,25 @@ fn copy_xattrs(old: &File, new: &File) -> std::io::Result<()> {
             other => other?,
         }
     }
+    copy_ntfs(old, new, &mut value)
+}
+
+/// What ntfs-3g does not list (Using Extended Attributes, in its wiki) and a new file inherits or lacks: the DOS attributes
+/// (hidden, system, archive …), the time of creation, and last, because some of the others rewrite it, the ACL.
+const NTFS: [&str; 3] = [
+    "system.ntfs_crtime_be",
+    "system.ntfs_attrib_be",
+    "system.ntfs_acl",
+];
+
+fn copy_ntfs(old: &File, new: &File, value: &mut [u8]) -> std::io::Result<()> {
+    for name in NTFS {
+        // Other file systems have no such name.
+        if let Ok(len) = fs::fgetxattr(old, name, &mut *value) {
+            let value = value.get(..len).unwrap_or_default();
+            fs::fsetxattr(new, name, value, XattrFlags::empty())?;
+        }
+    }
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn run(
     let lent = guest::Lent {
         payload: payload::open(options)?,
         guest_code: Some(&RunGuest),
-        programs: None,
+        programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
         boot: boot.as_ref(),
     };
     let map = state.storage.map();
