@@ -81,6 +81,11 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ("btrfs-progs", Group::Test, "btrfs in test disks"),
     ("xfsprogs", Group::Test, "XFS in test disks"),
     ("gdisk", Group::Test, "second reader of GPT"),
+    (
+        "ntfs-3g",
+        Group::Test,
+        "the volumes of the Windows guests, made, filled and read back",
+    ),
     ("libvirt-clients", Group::Test, "virsh, virt-xml-validate"),
     (
         "libvirt-daemon-system",
