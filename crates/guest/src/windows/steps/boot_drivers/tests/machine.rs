@@ -141,6 +141,8 @@ impl Machine {
             firstboot: Scripts::default(),
             payload: &payload,
             programs: None,
+            boot: None,
+            boot_entries: Vec::new(),
         };
         context.recorder.begin("boot-drivers");
         apply(&mut context)?;
