@@ -121,7 +121,7 @@ fn both_are_described_and_trimmed_to_what_they_use() {
                 "{gone}"
             );
         }
-        assert!(left == files[at] && left.len() > 15, "{} files", left.len());
+        assert!(left == files[at] && left.len() > 10, "{} files", left.len());
     }
 }
 
