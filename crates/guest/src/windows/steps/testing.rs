@@ -145,6 +145,8 @@ impl Guest {
             firstboot: Scripts::default(),
             payload: &self.payload,
             programs,
+            boot: None,
+            boot_entries: Vec::new(),
         };
         context.recorder.begin("test");
         step(&mut context).map_err(|error| error.chain())?;
