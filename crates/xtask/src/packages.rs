@@ -91,6 +91,11 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Test,
         "regipy, another one, in an environment of its own",
     ),
+    (
+        "ntfs-3g",
+        Group::Test,
+        "the volumes of the Windows guests, made, filled and read back",
+    ),
     ("libvirt-clients", Group::Test, "virsh, virt-xml-validate"),
     (
         "libvirt-daemon-system",

@@ -69,6 +69,8 @@ impl Guest {
             payload: Payload::default(),
             drivers: Plan::default(),
             programs: true,
+            boot: None,
+            boot_entries: Vec::new(),
         }
     }
 
