@@ -18,6 +18,7 @@ mod testing;
 
 use crate::Result;
 use crate::windows::convert::Context;
+use crate::windows::hibernation;
 
 /// One named step.
 pub(crate) struct Step {
@@ -31,6 +32,11 @@ pub(crate) struct Step {
 
 /// All steps in order.
 pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "hibernation",
+        essential: true,
+        apply: hibernation::apply,
+    },
     Step {
         name: "boot-drivers",
         essential: true,

@@ -1,14 +1,18 @@
 //! Guests for the tests of steps: two hives and a directory.
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
 use registry::{Hive, Value};
 use tempfile::TempDir;
-use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StepReport, StorageMap, WindowsInfo};
+use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StorageMap, WindowsInfo};
 
 use crate::payload::Payload;
 use crate::windows::convert::Context;
 use crate::windows::drivers::Plan;
 use crate::windows::firstboot::Scripts;
 use crate::windows::hives::Registry;
+use crate::windows::inspect;
 use crate::{Recorder, Result, Root};
 
 /// A Windows Server 2019 with nothing in its registry.
@@ -31,7 +35,6 @@ pub(crate) struct Guest {
 pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
     pub(crate) warnings: Vec<String>,
-    pub(crate) steps: Vec<StepReport>,
     pub(crate) scripts: Vec<(String, String)>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     registry: Registry,
@@ -94,6 +97,17 @@ impl Guest {
         std::fs::read(self.dir.path().join(path.trim_start_matches('/'))).ok()
     }
 
+    /// What inspection says of it.
+    pub(crate) fn inspected(&self) -> WindowsInfo {
+        for (name, hive) in [("SYSTEM", &self.system), ("SOFTWARE", &self.software)] {
+            let path = format!("/Windows/System32/config/{name}");
+            self.write(&path, &hive.to_bytes(0));
+        }
+        let root = Root::open(self.dir.path()).unwrap();
+        let guest = inspect::inspect(&root, &self.storage, &[], &[]).unwrap();
+        guest.windows.unwrap()
+    }
+
     /// Takes a step.
     pub(crate) fn run(&self, step: fn(&mut Context<'_>) -> Result<()>) -> Outcome {
         self.try_run(step).unwrap()
@@ -130,7 +144,7 @@ impl Guest {
             self.write(&path, &hive.to_bytes(0));
         }
         let root = Root::open(self.dir.path()).unwrap();
-        let programs = self.programs.then(|| std::path::Path::new("/nowhere"));
+        let programs = self.programs.then(|| Path::new("/nowhere"));
         let mut context = Context {
             root: &root,
             guest: &self.guest,
@@ -143,6 +157,8 @@ impl Guest {
             firstboot: Scripts::default(),
             payload: &self.payload,
             programs,
+            boot: None,
+            boot_entries: Vec::new(),
         };
         context.recorder.begin("test");
         step(&mut context).map_err(|error| error.chain())?;
@@ -154,11 +170,10 @@ impl Guest {
             .map(|script| (script.name.clone(), script.body.clone()))
             .collect();
         let files = context.firstboot.files().to_vec();
-        let (changes, warnings, steps) = context.recorder.finish();
+        let (changes, warnings, _) = context.recorder.finish();
         Ok(Outcome {
             changes,
             warnings,
-            steps,
             scripts,
             files,
             registry: context.registry,
@@ -183,4 +198,39 @@ impl Outcome {
         let file = self.files.iter().find(|(file, _)| file == name);
         file.map(|(_, content)| std::str::from_utf8(content).unwrap())
     }
+}
+
+/// Hives of a machine of the fixtures.
+pub(crate) struct Hives {
+    pub(crate) system: Vec<u8>,
+    pub(crate) software: Vec<u8>,
+}
+
+/// `None`, said loudly, where the fixtures are absent.
+pub(crate) fn fixture(machine: &str) -> Option<Hives> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let dir = std::env::var_os("V2V_FIXTURES").map_or(own, PathBuf::from);
+    let pack = dir.join("hives.tar.xz");
+    let Ok(file) = std::fs::File::open(&pack) else {
+        let ci = std::env::var_os("CI").is_some();
+        assert!(!ci, "missing in CI: {}", pack.display());
+        eprintln!("SKIP: fixtures are absent: set V2V_FIXTURES");
+        return None;
+    };
+    let mut hives = Hives {
+        system: Vec::new(),
+        software: Vec::new(),
+    };
+    let mut archive = tar::Archive::new(lzma_rust2::XzReader::new(file, false));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().to_str().unwrap().to_owned();
+        let content = match path.strip_prefix(&format!("hives/{machine}/")) {
+            Some("SYSTEM") => &mut hives.system,
+            Some("SOFTWARE") => &mut hives.software,
+            _ => continue,
+        };
+        entry.read_to_end(content).unwrap();
+    }
+    Some(hives)
 }

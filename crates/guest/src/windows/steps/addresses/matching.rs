@@ -29,7 +29,7 @@ pub(super) fn pair(adapters: &[Adapter], nics: &[MacAddr]) -> Pairs {
         let Some(adapter) = adapters.get(index) else {
             continue;
         };
-        let known = |mac: &MacAddr| adapter.evidence.macs.contains(mac);
+        let known = |mac: &MacAddr| adapter.evidence.mac == Some(*mac);
         if adapter.evidence.present != Some(false)
             && let Some(at) = free.iter().position(known)
         {
@@ -59,7 +59,7 @@ pub(super) fn pair(adapters: &[Adapter], nics: &[MacAddr]) -> Pairs {
 fn narrowed(adapters: &[Adapter], mut left: Vec<usize>, free: &[MacAddr]) -> Vec<usize> {
     let fits = |adapter: &Adapter| free.iter().any(|mac| compatible(adapter, *mac));
     let kept: [&dyn Fn(&Adapter) -> bool; 3] = [
-        &|adapter| adapter.evidence.macs.is_empty() && fits(adapter),
+        &|adapter| adapter.evidence.mac.is_none() && fits(adapter),
         &fits,
         &|adapter| !adapter.evidence.stale,
     ];
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn hardware_addresses_decide_whatever_the_order() {
         let known = |text| Evidence {
-            macs: vec![mac(text)],
+            mac: Some(mac(text)),
             ..at(9, 9)
         };
         let found = pairs(vec![known(B), known(A)], &[A, B]);
