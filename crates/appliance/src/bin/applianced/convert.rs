@@ -24,7 +24,7 @@ pub(crate) fn run(
         .find(|guest| guest.root == root)
         .with_context(|| format!("no operating system was found on {root}"))?;
     let lent = guest::Lent {
-        payload: payload::open(options)?,
+        payload: payload::open(options, guest.os)?,
         guest_code: Some(&RunGuest),
         programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
     };
