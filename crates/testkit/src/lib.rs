@@ -12,6 +12,7 @@
 //! | `liar` | an agent that lies (feature `p2v`) |
 //! | [`browser`] | headless Chromium |
 //! | [`fault`] | a file system that fills up, a child killed at a random moment |
+//! | [`firstboot`] | the program of a Windows guest's first boot, compiled |
 //! | [`measure`] | a program's time and peak memory |
 //! | [`apt`] | the archive that the host's apt configuration names |
 //! | [`places`] | where the repository, its build products and the fixtures are |
@@ -23,6 +24,7 @@ pub mod boot;
 pub mod browser;
 pub mod cmd;
 pub mod fault;
+pub mod firstboot;
 pub mod guest;
 #[cfg(feature = "p2v")]
 pub mod liar;

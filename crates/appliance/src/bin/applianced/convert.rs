@@ -24,9 +24,9 @@ pub(crate) fn run(
         .find(|guest| guest.root == root)
         .with_context(|| format!("no operating system was found on {root}"))?;
     let lent = guest::Lent {
-        payload: payload::open(options)?,
+        payload: payload::open(options, guest.os)?,
         guest_code: Some(&RunGuest),
-        programs: None,
+        programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
     };
     let mut mounts = GuestMounts::new(&state.storage, Access::Write);
     let root_options = state.root_options.get(root).map_or("", String::as_str);
