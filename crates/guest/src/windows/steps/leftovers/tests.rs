@@ -146,8 +146,16 @@ fn programs_are_uninstalled_at_first_boot_or_named() {
         ),
         tool("parallels", "Parallels Tools", None),
         tool("hyperv", "Integration Services", None),
-        tool("nutanix", "Nutanix VirtIO", Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}")),
-        tool("aws", "Amazon SSM Agent", Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}")),
+        tool(
+            "nutanix",
+            "Nutanix VirtIO",
+            Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}"),
+        ),
+        tool(
+            "aws",
+            "Amazon SSM Agent",
+            Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}"),
+        ),
     ];
     let outcome = guest.run(apply);
     assert!(
@@ -204,7 +212,9 @@ fn nothing_else_of_the_fixtures_machines_is_changed() {
         }
     }
     for set in SETS {
-        want.push(format!("{set}\\Control\\CriticalDeviceDatabase\\*PNP0F03\\UpperFilters"));
+        want.push(format!(
+            "{set}\\Control\\CriticalDeviceDatabase\\*PNP0F03\\UpperFilters"
+        ));
         want.push(format!("{set}\\{CD}\\UpperFilters"));
     }
     assert_eq!(paths, want);

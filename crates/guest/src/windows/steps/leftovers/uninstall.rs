@@ -221,9 +221,8 @@ mod tests {
     fn virtualbox_is_uninstalled_in_place() {
         let path = "C:\\Program Files\\Oracle\\VirtualBox Guest Additions\\uninst.exe";
         let script = script(&program("virtualbox", Some(path), None)).unwrap();
-        let want = format!(
-            "run 900 \"{path}\" /S _?=C:\\Program Files\\Oracle\\VirtualBox Guest Additions\r\n"
-        );
+        let want =
+            format!("\"{path}\" /S _?=C:\\Program Files\\Oracle\\VirtualBox Guest Additions\r\n");
         assert!(script.contains(&want), "{script}");
     }
 
