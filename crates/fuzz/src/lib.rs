@@ -40,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("join", join),
     ("chunk", chunk),
     ("inventory", inventory),
+    ("ntfs", ntfs),
 ];
 
 /// A VMDK in one file.
@@ -130,6 +131,22 @@ pub fn packed(data: &[u8]) {
 /// A zip archive.
 pub fn zip(data: &[u8]) {
     source::fuzzing::archive(data);
+}
+
+/// An NTFS volume as pages: free clusters lie within it, and nothing of it is used twice.
+pub fn ntfs(data: &[u8]) {
+    let bytes = paged::expand(data);
+    let Ok(volume) = appliance::ntfs::Volume::open(bytes.as_slice(), bytes.len() as u64) else {
+        return;
+    };
+    let total = volume.boot().clusters;
+    let _ = (volume.is_dirty(), volume.is_closed(), volume.needless());
+    let mut end = 0;
+    let _ = volume.free(1, &mut |first, count| {
+        assert!(first >= end && count > 0 && first + count <= total);
+        end = first + count;
+        Ok(())
+    });
 }
 
 /// A `.vmx` file.

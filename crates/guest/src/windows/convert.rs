@@ -62,6 +62,7 @@ pub(crate) fn convert(
         boot: lent.boot,
         boot_entries: Vec::new(),
     };
+    context.registry.check_space(root)?;
     context.recorder.begin("plan");
     hibernation::check(&context)?;
     steps::customise::plan(&context)?;

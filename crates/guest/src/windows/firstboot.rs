@@ -92,21 +92,6 @@ impl Scripts {
         &self.files
     }
 
-    /// One more that may run again after a reset in its middle.
-    pub(crate) fn add_repeatable(&mut self, phase: Phase, name: &str, body: impl Into<String>) {
-        self.add(phase, name, body);
-    }
-
-    /// A data file beside the scripts: `%V2V_DIR%\NAME`.
-    pub(crate) fn file(&mut self, name: &str, content: impl Into<Vec<u8>>) {
-        self.files.push((name.to_owned(), content.into()));
-    }
-
-    /// The data files.
-    pub(crate) fn files(&self) -> &[(String, Vec<u8>)] {
-        &self.files
-    }
-
     /// In the order in which they run.
     pub(crate) fn in_order(&self) -> Vec<&Script> {
         let mut scripts: Vec<&Script> = self.scripts.iter().collect();

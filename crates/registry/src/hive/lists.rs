@@ -144,8 +144,10 @@ impl Leaf {
 
     /// Cell of one key.
     fn key(self, cells: &Cells, at: u32) -> Result<u32> {
-        let key = self.entries(cells)?.nth(at as usize);
-        key.map(|(key, _)| key)
+        let start = HEADER + at as usize * self.form.entry_len();
+        let key = cells.data(self.cell)?.get(start..);
+        key.and_then(<[u8]>::first_chunk)
+            .map(|key| u32::from_le_bytes(*key))
             .ok_or_else(|| corrupt(self.cell, format!("a list without entry {at}")))
     }
 

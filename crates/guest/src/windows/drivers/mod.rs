@@ -1,12 +1,30 @@
 //! virtio-win: the drivers at hand, and which of them suit this Windows.
+//!
+//! | file | what |
+//! |---|---|
+//! | `tree` | the host's directory or ISO in the payload |
+//! | `inf` | .inf files |
+//! | `release` | what directories are called |
+//! | `signature` | processor and signature of a .sys and .cat |
+//! | `choice` | which packages suit |
+//! | `warnings` | what is said of it |
 
+pub(crate) mod choice;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod inf;
+pub(crate) mod release;
+pub(crate) mod signature;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tree;
+mod warnings;
 
 use crate::Result;
 use crate::windows::convert::Context;
-use inf::Inf;
+use choice::Wanted;
+use inf::{Inf, Platform};
+use tree::Tree;
 
 /// Below this name the payload has the driver tree of the host.
 pub(crate) const MEMBER: &str = "virtio-win";
@@ -56,6 +74,13 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    /// It drives virtio 1.0 devices, the only ones that PCI Express slots offer (QEMU's default for them).
+    pub(crate) fn is_modern(&self, platform: Platform) -> bool {
+        let models = self.inf.models(platform);
+        let mut ids = models.iter().flat_map(|model| &model.ids);
+        ids.any(|id| choice::is_modern_device(id))
+    }
+
     /// The member of this file name, whatever its case.
     pub(crate) fn member(&self, file: &str) -> Option<&str> {
         let same = |member: &&String| {
@@ -66,7 +91,7 @@ impl Package {
     }
 }
 
-/// The chosen drivers, at most one for each role.
+/// The chosen drivers, one for each device: pvpanic and displays may have two of their role, the better one first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     /// By role.
@@ -84,6 +109,35 @@ impl Plan {
 
 /// Chooses from the payload.
 pub(crate) fn plan(context: &Context<'_>) -> Result<Plan> {
-    let _ = context;
-    Ok(Plan::default())
+    let guest = context.guest;
+    let name = if guest.product_name.is_empty() {
+        "this Windows"
+    } else {
+        &guest.product_name
+    };
+    let mut tree = Tree::of(context.payload);
+    let Some(platform) = Platform::of(context.windows, guest.arch) else {
+        return Ok(Plan {
+            packages: Vec::new(),
+            warnings: vec![format!(
+                "no virtio driver is made for the processor of {name}"
+            )],
+        });
+    };
+    let wanted = Wanted {
+        platform,
+        sha2: context.windows.sha2,
+    };
+    Ok(plan_for(&mut tree, wanted, name))
+}
+
+fn plan_for(tree: &mut Tree<'_>, wanted: Wanted, name: &str) -> Plan {
+    let choice = choice::choose(tree, wanted);
+    let mut warnings = std::mem::take(&mut tree.warnings);
+    warnings.extend(warnings::of(&choice, wanted, name, tree.is_empty()));
+    let packages = choice.candidates.into_iter();
+    Plan {
+        packages: packages.map(|candidate| candidate.package).collect(),
+        warnings,
+    }
 }

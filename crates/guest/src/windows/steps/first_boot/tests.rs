@@ -71,6 +71,8 @@ impl Guest {
             firstboot: scripts,
             payload: &Payload::default(),
             programs,
+            boot: None,
+            boot_entries: Vec::new(),
         };
         context.recorder.begin("first-boot");
         apply(&mut context).unwrap();
