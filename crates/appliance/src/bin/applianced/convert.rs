@@ -73,7 +73,7 @@ pub(crate) fn run(
         }
     });
     let lent = guest::Lent {
-        payload: payload::open(options)?,
+        payload: payload::open(options, guest.os)?,
         guest_code: Some(&RunGuest),
         programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
         boot: boot.as_ref(),
