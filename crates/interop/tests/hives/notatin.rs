@@ -33,3 +33,16 @@ fn tree(parser: &Parser) -> Tree {
     }
     tree
 }
+
+/// What notatin makes of a tree: numbers have no more bytes than their type, whatever is stored.
+pub(crate) fn cut(tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
+    for (kind, data) in tree.values_mut().flat_map(Values::values_mut) {
+        match *kind & 0xfff {
+            4 | 5 => data.truncate(4),
+            11 => data.truncate(8),
+            _ => {}
+        }
+    }
+    tree
+}
