@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`guest`] | a VMware-like Debian as raw disk, VMDK and OVA, built once and cached |
 //! | [`guest::matrix`] | guests of Debian 11 to 13 that differ in what decides how Linux boots |
+//! | [`guest::windows`] | Windows machines made of real hives, which do not boot |
 //! | [`boot`] | a disk image running under QEMU, its serial console as text |
 //! | [`physical`] | a machine without any virtio, booted from an ISO: firmware, disks, read errors, reset |
 //! | [`terminal`] | what a person would see on a serial console |
@@ -12,6 +13,7 @@
 //! | `liar` | an agent that lies (feature `p2v`) |
 //! | [`browser`] | headless Chromium |
 //! | [`fault`] | a file system that fills up, a child killed at a random moment |
+//! | [`firstboot`] | the program of a Windows guest's first boot, compiled |
 //! | [`measure`] | a program's time and peak memory |
 //! | [`apt`] | the archive that the host's apt configuration names |
 //! | [`places`] | where the repository, its build products and the fixtures are |
@@ -23,6 +25,7 @@ pub mod boot;
 pub mod browser;
 pub mod cmd;
 pub mod fault;
+pub mod firstboot;
 pub mod guest;
 #[cfg(feature = "p2v")]
 pub mod liar;

@@ -62,6 +62,16 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("zstd", Group::Demo, "initramfs archives"),
     (
+        "gcc-mingw-w64-i686-win32",
+        Group::Demo,
+        "the first-boot program of 32-bit Windows",
+    ),
+    (
+        "gcc-mingw-w64-x86-64-win32",
+        Group::Demo,
+        "the first-boot program of 64-bit Windows",
+    ),
+    (
         "lvm2",
         Group::Test,
         "second reader of volume groups that tests write",
@@ -71,6 +81,16 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ("btrfs-progs", Group::Test, "btrfs in test disks"),
     ("xfsprogs", Group::Test, "XFS in test disks"),
     ("gdisk", Group::Test, "second reader of GPT"),
+    (
+        "libwin-hivex-perl",
+        Group::Test,
+        "hivexregedit, second reader of registry hives",
+    ),
+    (
+        "python3-venv",
+        Group::Test,
+        "regipy, another one, in an environment of its own",
+    ),
     ("libvirt-clients", Group::Test, "virsh, virt-xml-validate"),
     (
         "libvirt-daemon-system",
@@ -117,6 +137,8 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
+    ("wine64", Group::Test, "runs the first-boot program"),
+    ("wine", Group::Test, "its wineboot and wineserver"),
     ("chromium", Group::Test, "looks at the server's web page"),
     ("chromium-driver", Group::Test, "drives it"),
 ];

@@ -6,7 +6,7 @@ use types::{BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap, Wi
 use crate::payload::Payload;
 use crate::windows::hives::Registry;
 use crate::windows::steps::{STEPS, Step};
-use crate::windows::{caps, drivers, firstboot, hibernation};
+use crate::windows::{caps, drivers, firstboot, hibernation, steps};
 use crate::{BootVolume, Error, Lent, Recorder, Result, Root};
 
 /// What the steps work with.
@@ -62,8 +62,10 @@ pub(crate) fn convert(
         boot: lent.boot,
         boot_entries: Vec::new(),
     };
+    context.registry.check_space(root)?;
     context.recorder.begin("plan");
     hibernation::check(&context)?;
+    steps::customise::plan(&context)?;
     context.drivers = drivers::plan(&context)?;
     for warning in context.drivers.warnings.clone() {
         context.recorder.warn(warning);

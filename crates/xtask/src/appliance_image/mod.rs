@@ -2,8 +2,8 @@
 //! target/appliance/image:
 //!
 //! - `vmlinux`: the kernel as ELF with a PVH entry, which QEMU starts at once;
-//! - `initramfs.cpio`: base archive (tools, libraries, modules), then an archive that holds only `/init`, applianced.
-//!   The kernel unpacks both. Same inputs give the same bytes;
+//! - `initramfs.cpio`: base archive (tools, libraries, modules), then an archive that holds only `/init`, applianced, and
+//!   the programs for Windows guests. The kernel unpacks both. Same inputs give the same bytes;
 //! - `MANIFEST`: package, version and licences of all that is inside;
 //! - `VERSION`: what it was made from. Written last: without it, the image is incomplete.
 //!
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use testkit::firstboot::WindowsArch;
 
 use crate::debian::apt::{Apt, Package};
 use crate::debian::cpio::{Archive, Node};
@@ -31,6 +32,9 @@ const BASE_FORMAT: u32 = 3;
 const DIRECTORIES: &[&str] = &[
     "dev", "etc/lvm", "guest", "proc", "root", "run", "sys", "tmp",
 ];
+
+/// Where applianced finds the programs for Windows guests, parent first.
+const WINDOWS_FOLDERS: [&str; 2] = ["usr/lib/v2v", "usr/lib/v2v/windows"];
 
 /// What to build, and where.
 #[derive(Clone, Debug)]
@@ -73,7 +77,8 @@ pub(crate) fn build(options: &BuildOptions) -> Result<PathBuf> {
         None => build_applianced(options)?,
     };
     let program = debian::stripped(&applianced, &work.join("applianced.stripped"))?;
-    pack(&work.join("image"), &base, &program)
+    let windows = windows_programs(&work.join("windows"))?;
+    pack(&work.join("image"), &base, &program, &windows)
 }
 
 /// The files of appliance/.
@@ -162,7 +167,7 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
     let manifest = debian::manifest(&used, &unpacked, apt.suite());
     std::fs::write(
         making.join("MANIFEST"),
-        manifest + "applianced\tthis project\tApache-2.0\n",
+        manifest + "applianced, v2v-firstboot\tthis project\tApache-2.0\n",
     )?;
     std::fs::remove_dir_all(making.join("depmod"))?;
     let version = format!(
@@ -191,13 +196,26 @@ fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
     Ok(options.target_dir.join(profile).join("applianced"))
 }
 
-/// Puts the image together unless it holds just this base and program.
-fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
+/// Compiles the programs that go into Windows guests; gives name and content of each.
+fn windows_programs(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let built = WindowsArch::ALL.map(|arch| {
+        let path = testkit::firstboot::build(arch, dir)?;
+        let data = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok((arch.file(), data))
+    });
+    built.into_iter().collect()
+}
+
+/// Puts the image together unless it holds just this base and these programs.
+fn pack(image: &Path, base: &Path, program: &[u8], windows: &[(&str, Vec<u8>)]) -> Result<PathBuf> {
     let read = |name: &str| {
         std::fs::read(base.join(name)).with_context(|| format!("reading {name} of the base"))
     };
     let mut version = String::from_utf8_lossy(&read("VERSION")?).into_owned();
     let _ = writeln!(version, "applianced {}", hash(&[program]));
+    for (name, data) in windows {
+        let _ = writeln!(version, "{name} {}", hash(&[data]));
+    }
     let stamp = image.join("VERSION");
     if std::fs::read_to_string(&stamp).is_ok_and(|text| text == version) {
         return Ok(image.to_owned());
@@ -221,6 +239,14 @@ fn pack(image: &Path, base: &Path, program: &[u8]) -> Result<PathBuf> {
             data: program.to_vec(),
         },
     )?;
+    for folder in WINDOWS_FOLDERS {
+        archive.add(folder, &Node::Directory)?;
+    }
+    for (name, data) in windows {
+        let (mode, data) = (0o644, data.clone());
+        let path = format!("{}/{name}", WINDOWS_FOLDERS[1]);
+        archive.add(&path, &Node::File { mode, data })?;
+    }
     let init = archive.finish()?;
     let initramfs = [read("base.cpio")?, init].concat();
     replace(&image.join("initramfs.cpio"), &initramfs)?;

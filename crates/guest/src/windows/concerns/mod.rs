@@ -128,7 +128,6 @@ impl<'a> Look<'a> {
         }
         names
     }
-
 }
 
 /// `a, b, c and 4 more`.

@@ -5,6 +5,7 @@
 pub(crate) mod addresses;
 pub(crate) mod boot_drivers;
 pub(crate) mod boot_files;
+mod control_set;
 pub(crate) mod customise;
 pub(crate) mod disks;
 pub(crate) mod driver_store;
@@ -12,6 +13,8 @@ pub(crate) mod first_boot;
 pub(crate) mod guest_agent;
 pub(crate) mod leftovers;
 pub(crate) mod save;
+#[cfg(test)]
+mod testing;
 
 use crate::Result;
 use crate::windows::convert::Context;
