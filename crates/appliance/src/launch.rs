@@ -53,8 +53,8 @@ pub struct LaunchOptions {
     pub exports: Vec<String>,
     /// Logical sector size of each, in bytes; 512 where none is said. A partition table counts in them.
     pub sector_sizes: Vec<u32>,
-    /// An archive with files for the guest, in the scratch folder: one more disk, read-only.
-    pub payload: Option<PathBuf>,
+    /// The export that is an archive with files for the guest: one more disk, read-only.
+    pub payload: Option<String>,
 }
 
 impl LaunchOptions {

@@ -38,7 +38,7 @@ pub(crate) struct Config<'a> {
     pub(crate) nbd_socket: &'a Path,
     pub(crate) exports: &'a [String],
     pub(crate) sector_sizes: &'a [u32],
-    pub(crate) payload: Option<&'a Path>,
+    pub(crate) payload: Option<&'a str>,
 }
 
 /// The program, found and new enough.
@@ -141,13 +141,8 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
         &"-device",
         &"virtio-rng-pci,rng=rng",
     ]);
-    let socket = config
-        .nbd_socket
-        .strip_prefix(config.scratch)
-        .unwrap_or(config.nbd_socket);
+    let socket = socket(config);
     for (index, export) in config.exports.iter().enumerate() {
-        // A comma in a value is written twice; the socket's folder may hold one.
-        let socket = socket.to_string_lossy().replace(',', ",,");
         push(&[
             &"-blockdev",
             &format!(
@@ -171,15 +166,24 @@ pub(crate) fn arguments(config: &Config<'_>) -> Vec<OsString> {
     args
 }
 
+/// The NBD server's socket, as a value of QEMU's: from the scratch folder, where QEMU runs.
+fn socket(config: &Config<'_>) -> String {
+    let socket = config
+        .nbd_socket
+        .strip_prefix(config.scratch)
+        .unwrap_or(config.nbd_socket);
+    // A comma in a value is written twice; the socket's folder may hold one.
+    socket.to_string_lossy().replace(',', ",,")
+}
+
 /// The disk with files for the guest, behind the guest's own.
 fn payload(config: &Config<'_>) -> Vec<OsString> {
     let Some(payload) = config.payload else {
         return Vec::new();
     };
-    let file = payload.strip_prefix(config.scratch).unwrap_or(payload);
-    let file = file.to_string_lossy().replace(',', ",,");
+    let socket = socket(config);
     let blockdev = format!(
-        "raw,node-name=payload,read-only=on,file.driver=file,file.read-only=on,file.filename={file}"
+        "nbd,node-name=payload,server.type=unix,server.path={socket},export={payload},read-only=on"
     );
     let device = format!(
         "virtio-blk-pci,drive=payload,serial={PAYLOAD_SERIAL},multifunction=on,addr={}",
@@ -392,7 +396,7 @@ mod tests {
             nbd_socket: Path::new("/very/long/scratch/nbd.sock"),
             exports: &["disk0".to_owned()],
             sector_sizes: &[4096],
-            payload: Some(Path::new("/very/long/scratch/payload.tar")),
+            payload: Some("payload"),
         };
         let args: Vec<_> = arguments(&config)
             .into_iter()
@@ -410,7 +414,7 @@ mod tests {
         );
         assert!(
             args.iter()
-                .any(|arg| arg.contains("read-only=on") && arg.ends_with("filename=payload.tar")),
+                .any(|arg| arg.contains("server.path=nbd.sock,export=payload,read-only=on")),
             "{args:?}"
         );
         assert!(

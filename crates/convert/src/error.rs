@@ -70,7 +70,7 @@ pub enum Error {
     #[error("{0}")]
     Network(String),
     /// A file of this host cannot be taken along into the guest.
-    #[error("copying {path} for the guest")]
+    #[error("taking {path} along for the guest")]
     Payload {
         /// The file.
         path: String,

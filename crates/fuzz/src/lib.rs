@@ -8,6 +8,7 @@
 
 mod disk;
 mod hive;
+mod hive_log;
 pub mod paged;
 mod protocol;
 
@@ -42,6 +43,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("join", join),
     ("chunk", chunk),
     ("inventory", inventory),
+    ("hive_log", hive_log),
+    ("inf", inf),
+    ("bcd", bcd),
     ("ntfs", ntfs),
 ];
 
@@ -181,6 +185,21 @@ pub fn chunk(data: &[u8]) {
 /// What an agent says of its machine.
 pub fn inventory(data: &[u8]) {
     protocol::inventory(data);
+}
+
+/// The transaction logs of a registry hive.
+pub fn hive_log(data: &[u8]) {
+    hive_log::exercise(data);
+}
+
+/// A Windows driver's .inf file.
+pub fn inf(data: &[u8]) {
+    guest::fuzzing::inf(data);
+}
+
+/// The boot configuration of a Windows.
+pub fn bcd(data: &[u8]) {
+    guest::probe_bcd(data);
 }
 
 #[cfg(test)]

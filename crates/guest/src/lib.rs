@@ -8,6 +8,8 @@
 //! ```
 
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hostcmd;
 mod linux;
 mod payload;

@@ -16,6 +16,7 @@ mod error;
 pub mod formats;
 pub mod in_place;
 mod info;
+pub mod iso9660;
 mod map;
 pub mod nbd;
 mod neighbours;

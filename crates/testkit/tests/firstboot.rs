@@ -334,10 +334,11 @@ fn as_a_service(wine: &Wine, exe: &Path) -> Result<()> {
         "auto",
     ];
     ensure!(wine.run(&created)?.success());
-    ensure!(wine.run(&["sc", "start", "v2v-firstboot"])?.success());
     let log = windows.join("temp/v2v-firstboot.log");
     let text = || fs::read_to_string(&log).unwrap_or_default();
     until("the service did not come to its end", || {
+        // Wine's service manager may not know it yet, and sc may ask how it does when it is gone.
+        let _ = wine.run(&["sc", "start", "v2v-firstboot"]);
         text().contains("all scripts have run; the service is removed")
     })?;
     ensure!(text().contains("as a service"), "{}", text());

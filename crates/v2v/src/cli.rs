@@ -127,6 +127,12 @@ pub(crate) struct Cli {
     /// Install this package of the QEMU guest agent (.deb or .rpm) at the guest's first boot
     #[arg(long, value_name = "FILE", help_heading = "Conversion")]
     pub(crate) qemu_ga: Option<PathBuf>,
+    /// Folder or ISO with virtio drivers for Windows (default: $VIRTIO_WIN, /usr/share/virtio-win)
+    #[arg(long, value_name = "PATH", help_heading = "Conversion")]
+    pub(crate) virtio_win: Option<PathBuf>,
+    /// Convert a hibernated Windows; what it had in memory is lost
+    #[arg(long, help_heading = "Conversion")]
+    pub(crate) force_hibernated: bool,
     /// --run and --run-command may run programs of the guest, in the appliance, without a network
     #[arg(long, help_heading = "Conversion")]
     pub(crate) allow_guest_code: bool,

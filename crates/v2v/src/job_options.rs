@@ -290,6 +290,10 @@ mod tests {
                 "{error}"
             );
         }
+        let conversion = parsed("-o null --force-hibernated --virtio-win=/").unwrap();
+        assert!(conversion.force_hibernated && conversion.virtio_win == Some("/".into()));
+        let error = parsed("-o null --virtio-win=/no/such").unwrap_err();
+        assert!(error.contains("--virtio-win /no/such"), "{error}");
         let conversion = parsed("-o null --hostname=a --touch=/b --hostname=c").unwrap();
         assert_eq!(conversion.customise.len(), 3);
     }

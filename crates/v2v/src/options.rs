@@ -81,9 +81,29 @@ pub(crate) fn conversion(cli: &Cli, source_options: &SourceOptions) -> Result<Co
         payload: customisation.payload,
         qemu_ga: qemu_ga(cli.qemu_ga.as_deref())?,
         allow_guest_code: cli.allow_guest_code,
-        virtio_win: None,
-        force_hibernated: false,
+        virtio_win: virtio_win(cli.virtio_win.as_deref())?,
+        force_hibernated: cli.force_hibernated,
     })
+}
+
+/// What was given, here or by $VIRTIO_WIN, must be there.
+fn virtio_win(option: Option<&Path>) -> Result<Option<PathBuf>> {
+    let variable = std::env::var_os("VIRTIO_WIN").filter(|value| !value.is_empty());
+    let (path, name) = match (option, variable) {
+        (Some(path), _) => (path.to_owned(), "--virtio-win"),
+        (None, Some(value)) => (PathBuf::from(value), "$VIRTIO_WIN"),
+        (None, None) => return Ok(None),
+    };
+    let shown = path.display();
+    let meta = std::fs::metadata(&path).with_context(|| format!("{name} {shown}"))?;
+    if meta.is_dir() {
+        std::fs::read_dir(&path).with_context(|| format!("{name} {shown}"))?;
+    } else if meta.is_file() {
+        std::fs::File::open(&path).with_context(|| format!("{name} {shown}"))?;
+    } else {
+        bail!("{name} {shown}: expected a folder or an ISO");
+    }
+    Ok(Some(path))
 }
 
 /// A package of one of the two kinds that there are.

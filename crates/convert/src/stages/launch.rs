@@ -9,7 +9,7 @@ use image::{BlockSource, Overlay};
 use types::CancelToken;
 
 use super::check::Host;
-use crate::{Conversion, Error, Events, Result, Stage};
+use crate::{Conversion, Error, Events, Result, Stage, payload};
 
 /// The running appliance and what it works on.
 pub(crate) struct Running {
@@ -47,12 +47,19 @@ pub(crate) fn run(
     for disk in disks {
         overlays.push(Arc::new(Overlay::new(Arc::clone(disk), scratch)?));
     }
-    let exports: Vec<_> = overlays
+    let mut exports: Vec<_> = overlays
         .iter()
         .enumerate()
         .map(|(index, overlay)| (format!("disk{index}"), Arc::clone(overlay)))
         .collect();
     let names = exports.iter().map(|(name, _)| name.clone()).collect();
+    let payload = payload::disk(job, cancel)?;
+    let has_payload = payload.is_some();
+    if let Some(disk) = payload {
+        // The server serves overlays; nothing is ever written to this one.
+        let overlay = Arc::new(Overlay::new(disk, scratch)?);
+        exports.push((payload::EXPORT.to_owned(), overlay));
+    }
     let server = Server::start(&scratch.join("nbd.sock"), exports)?;
     let options = LaunchOptions {
         memsize_mib: job.appliance.memsize_mib,
@@ -63,7 +70,7 @@ pub(crate) fn run(
             .map(|disk| disk.logical_sector_size())
             .collect(),
         total_disk_bytes: disks.iter().map(|disk| disk.virtual_size()).sum(),
-        payload: crate::payload::write(job, scratch, cancel)?,
+        payload: has_payload.then(|| payload::EXPORT.to_owned()),
         ..LaunchOptions::new(
             host.accel,
             scratch.to_owned(),

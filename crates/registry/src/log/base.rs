@@ -49,7 +49,9 @@ impl Base {
     /// `None` without the signature or with a wrong checksum.
     pub(crate) fn read(file: &[u8]) -> Option<Self> {
         let sector = file.first_chunk::<SECTOR>()?;
-        if !sector.starts_with(b"regf") || u32_at(sector, CHECKSUM)? != checksum(sector) {
+        // No mutation finds a checksum; `cargo xtask fuzz` takes them all.
+        let is_right = cfg!(fuzzing) || u32_at(sector, CHECKSUM)? == checksum(sector);
+        if !sector.starts_with(b"regf") || !is_right {
             return None;
         }
         let clustering = usize::try_from(u32_at(sector, CLUSTERING)?).ok()?;

@@ -7,8 +7,25 @@ use std::collections::BTreeSet;
 
 /// Options that take a value, once.
 const SINGLE: &[&str] = &[
-    "base-dir", "i", "ic", "if", "ip", "it", "memsize", "o", "oa", "oc", "of", "on", "os",
-    "parallel", "report", "root", "smp", "vm",
+    "base-dir",
+    "i",
+    "ic",
+    "if",
+    "ip",
+    "it",
+    "memsize",
+    "o",
+    "oa",
+    "oc",
+    "of",
+    "on",
+    "os",
+    "parallel",
+    "report",
+    "root",
+    "smp",
+    "virtio-win",
+    "vm",
 ];
 /// Options that take a value and may be repeated.
 const REPEATED: &[&str] = &[
@@ -283,6 +300,17 @@ mod tests {
                 "--mac 00:50:56:aa:00:01:bridge:b"
             ]),
             "--mac=00:50:56:aa:00:01:ip:192.0.2.1 --mac=00:50:56:aa:00:01:bridge:b"
+        );
+    }
+
+    #[test]
+    fn drivers_and_flags_of_windows_are_options_like_others() {
+        assert_eq!(
+            merged(&[
+                "--virtio-win /a --force-hibernated",
+                "--virtio-win=/b -on x"
+            ]),
+            "--force-hibernated --virtio-win=/b --on=x"
         );
     }
 

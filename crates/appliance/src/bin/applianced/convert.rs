@@ -1,6 +1,6 @@
 //! Converts one guest: everything mounted writable, the crate `guest` at work, everything unmounted and checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use types::{ConvertOptions, ConvertOutcome, OsType};
@@ -37,12 +37,17 @@ pub(crate) fn run(
             (device, content.map_or("", |device| device.content.as_str()))
         }))
         .collect();
-    let is_forced = options.force_hibernated && guest.os == OsType::Windows;
-    let mut dirty = BTreeSet::new();
+    let is_windows = guest.os == OsType::Windows;
+    let is_forced = options.force_hibernated && is_windows;
+    let mut left = BTreeMap::new();
     for (device, _) in volumes.iter().filter(|(_, content)| *content == "ntfs") {
-        let found = volume::writable(&state.storage, device, is_forced)?;
-        if found.is_dirty {
-            dirty.insert(*device);
+        match volume::writable(&state.storage, device, is_forced) {
+            Ok(found) => {
+                left.insert(*device, found);
+            }
+            Err(error) if is_windows => return Err(error),
+            // A data volume of another system is left out when it can't be mounted.
+            Err(error) => tracing::warn!("{error:#}"),
         }
     }
     let access = if is_forced {
@@ -68,7 +73,7 @@ pub(crate) fn run(
         }
     });
     let lent = guest::Lent {
-        payload: payload::open(options)?,
+        payload: payload::open(options, guest.os)?,
         guest_code: Some(&RunGuest),
         programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
         boot: boot.as_ref(),
@@ -84,10 +89,9 @@ pub(crate) fn run(
         .extend(volume::fix_geometry(&state.storage, guest)?);
     for (device, content) in volumes {
         let node = state.storage.node(device)?;
-        if content == "ntfs" {
-            volume::verify(node, device, dirty.contains(device))?;
-        } else {
-            fsck::verify(node, device, content)?;
+        match left.get(device) {
+            Some(before) => volume::verify(node, device, before.is_dirty)?,
+            None => fsck::verify(node, device, content)?,
         }
     }
     Ok(outcome)

@@ -103,7 +103,7 @@ pub(super) fn multipath(look: &Look<'_>, found: &mut Found) {
             format!("multipath software of a SAN is installed: {}", list(&names)),
             "uninstall it, before the conversion or after it: there is one path to a virtual disk",
         );
-    } else if look.starts("mpio") {
+    } else if look.control().number("Services\\mpio", "Start") == Some(0) {
         found.info(
             "Multipath I/O is installed; the new machine has no use for it",
             "",

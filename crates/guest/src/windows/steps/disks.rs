@@ -82,7 +82,7 @@ fn known(data: &[u8]) -> Known {
     let name = String::from_utf16_lossy(&units).to_lowercase();
     // Interface classes of CDs and floppies (ntddstor.h), and buses of what can be pulled out.
     let removable = [
-        "{53f5630d-b6bf-11d0-94f2-00a0c91efb8b}\\cdrom",
+        "{53f56308-b6bf-11d0-94f2-00a0c91efb8b}",
         "cdrom",
         "{53f56311-b6bf-11d0-94f2-00a0c91efb8b}",
         "floppy",

@@ -1,14 +1,18 @@
 //! Guests for the tests of steps: two hives and a directory.
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
 use registry::{Hive, Value};
 use tempfile::TempDir;
-use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StepReport, StorageMap, WindowsInfo};
+use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StorageMap, WindowsInfo};
 
 use crate::payload::Payload;
 use crate::windows::convert::Context;
 use crate::windows::drivers::Plan;
 use crate::windows::firstboot::Scripts;
 use crate::windows::hives::Registry;
+use crate::windows::inspect;
 use crate::{Recorder, Result, Root};
 
 /// A Windows Server 2019 with nothing in its registry.
@@ -27,11 +31,9 @@ pub(crate) struct Guest {
 }
 
 /// What a step has done.
-#[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) changes: Vec<Change>,
     pub(crate) warnings: Vec<String>,
-    pub(crate) steps: Vec<StepReport>,
     pub(crate) scripts: Vec<(String, String)>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     registry: Registry,
@@ -69,6 +71,8 @@ impl Guest {
             payload: Payload::default(),
             drivers: Plan::default(),
             programs: true,
+            boot: None,
+            boot_entries: Vec::new(),
         }
     }
 
@@ -92,6 +96,17 @@ impl Guest {
     /// Reads a file of the guest.
     pub(crate) fn read(&self, path: &str) -> Option<Vec<u8>> {
         std::fs::read(self.dir.path().join(path.trim_start_matches('/'))).ok()
+    }
+
+    /// What inspection says of it.
+    pub(crate) fn inspected(&self) -> WindowsInfo {
+        for (name, hive) in [("SYSTEM", &self.system), ("SOFTWARE", &self.software)] {
+            let path = format!("/Windows/System32/config/{name}");
+            self.write(&path, &hive.to_bytes(0));
+        }
+        let root = Root::open(self.dir.path()).unwrap();
+        let guest = inspect::inspect(&root, &self.storage, &[], &[]).unwrap();
+        guest.windows.unwrap()
     }
 
     /// Takes a step.
@@ -130,7 +145,7 @@ impl Guest {
             self.write(&path, &hive.to_bytes(0));
         }
         let root = Root::open(self.dir.path()).unwrap();
-        let programs = self.programs.then(|| std::path::Path::new("/nowhere"));
+        let programs = self.programs.then(|| Path::new("/nowhere"));
         let mut context = Context {
             root: &root,
             guest: &self.guest,
@@ -156,15 +171,21 @@ impl Guest {
             .map(|script| (script.name.clone(), script.body.clone()))
             .collect();
         let files = context.firstboot.files().to_vec();
-        let (changes, warnings, steps) = context.recorder.finish();
+        let (changes, warnings, _) = context.recorder.finish();
         Ok(Outcome {
             changes,
             warnings,
-            steps,
             scripts,
             files,
             registry: context.registry,
         })
+    }
+}
+
+/// Without the hives, which are long.
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?}", self.changes, self.warnings)
     }
 }
 
@@ -185,4 +206,53 @@ impl Outcome {
         let file = self.files.iter().find(|(file, _)| file == name);
         file.map(|(_, content)| std::str::from_utf8(content).unwrap())
     }
+}
+
+/// Hives of a machine of the fixtures.
+pub(crate) struct Hives {
+    pub(crate) system: Vec<u8>,
+    pub(crate) software: Vec<u8>,
+}
+
+/// `None`, said loudly, where the fixtures are absent.
+pub(crate) fn fixture(machine: &str) -> Option<Hives> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let dir = std::env::var_os("V2V_FIXTURES").map_or(own, PathBuf::from);
+    let pack = dir.join("hives.tar.xz");
+    let Ok(file) = std::fs::File::open(&pack) else {
+        let ci = std::env::var_os("CI").is_some();
+        assert!(!ci, "missing in CI: {}", pack.display());
+        eprintln!("SKIP: fixtures are absent: set V2V_FIXTURES");
+        return None;
+    };
+    let mut hives = Hives {
+        system: Vec::new(),
+        software: Vec::new(),
+    };
+    let mut archive = tar::Archive::new(lzma_rust2::XzReader::new(file, false));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().to_str().unwrap().to_owned();
+        let content = match path.strip_prefix(&format!("hives/{machine}/")) {
+            Some("SYSTEM") => &mut hives.system,
+            Some("SOFTWARE") => &mut hives.software,
+            _ => continue,
+        };
+        entry.read_to_end(content).unwrap();
+    }
+    hives.system = closed(hives.system);
+    hives.software = closed(hives.software);
+    Some(hives)
+}
+
+/// The hive as if it had been closed: its second sequence number is the first one, its checksum right. The machines were
+/// copied while they ran, and their logs are not there.
+fn closed(mut hive: Vec<u8>) -> Vec<u8> {
+    hive.copy_within(4..8, 8);
+    let words = hive[..508].as_chunks::<4>().0;
+    let sum = words
+        .iter()
+        .fold(0, |sum, word| sum ^ u32::from_le_bytes(*word));
+    hive[508..512].copy_from_slice(&sum.to_le_bytes());
+    hive
 }

@@ -5,9 +5,13 @@
 //! ```
 
 pub(crate) mod bcd;
+mod boot;
+mod concerns;
+mod golden;
+mod hostile;
 mod inspect;
 pub(crate) mod machine;
-mod storage;
-mod version;
+pub(crate) mod storage;
+pub(crate) mod version;
 
 pub(crate) use machine::machine;

@@ -62,6 +62,11 @@ impl Windows {
     pub fn system(self) -> Span {
         disk::Layout::of(self).system
     }
+
+    /// Where its ESP or "System Reserved" is.
+    pub fn boot(self) -> Span {
+        disk::Layout::of(self).boot
+    }
 }
 
 /// A built machine. The files are shared by all tests: open them read-only.

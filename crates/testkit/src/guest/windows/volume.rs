@@ -116,13 +116,13 @@ impl Volume {
     /// Overwrites what is in the first page of the journal so that it looks as if Windows had not closed it.
     pub fn leave_open(&self) -> Result<()> {
         let info = cmd::output(cmd::command("ntfsinfo", ["-i", "2", "-v"]).arg(&self.path))?;
-        let cluster: u64 = info
+        // The line behind the head of the table: first cluster in the file, on the volume, count.
+        let cluster = info
             .lines()
-            .filter_map(|line| line.split("LCN:").nth(1))
-            .find_map(|rest| {
-                let word = rest.split_whitespace().next()?;
-                u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()
-            })
+            .skip_while(|line| !line.contains("Runlist:"))
+            .nth(1)
+            .and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok())
             .with_context(|| format!("ntfsinfo does not say where the journal is: {info}"))?;
         let file = fs::File::options().write(true).open(&self.path)?;
         for page in 0..2 {

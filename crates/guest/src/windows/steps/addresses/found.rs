@@ -1,18 +1,19 @@
-//! The network adapters that the guest knew, and how they were configured.
+//! The network adapters that the guest knew, and how they were configured: what inspection has found, and what only this
+//! step needs.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use types::{WindowsAdapter, WindowsInfo};
+
 use super::evidence::{self, Evidence};
-use super::nsi;
 use crate::Result;
 use crate::windows::steps::control_set::ControlSet;
 
 /// Setup class of network adapters (devguid.h, `GUID_DEVCLASS_NET`).
 pub(super) const CLASS: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
-/// More adapters than these are not looked at; Windows itself has a few dozen with its pseudo-interfaces.
-const ADAPTERS_MAX: usize = 512;
-/// More addresses, gateways or servers than these are not taken over.
+/// More addresses of one family, gateways or servers than these are not taken over: the first-boot program has room for
+/// 32 in all (appliance/windows/network.h).
 const LIST_MAX: usize = 12;
 
 /// One adapter.
@@ -24,8 +25,6 @@ pub(super) struct Adapter {
     pub(super) name: Option<String>,
     /// Device instance.
     pub(super) device: String,
-    /// Number of its key below the class, which tells the order in which adapters were installed.
-    pub(super) order: u32,
     /// What tells which adapter of the machine it was.
     pub(super) evidence: Evidence,
     /// Its configuration.
@@ -71,38 +70,22 @@ impl Config {
 }
 
 /// All adapters of hardware, in the order of installation.
-pub(super) fn adapters(set: ControlSet<'_>, vista: bool) -> Result<Vec<Adapter>> {
-    let class = format!("Control\\Class\\{CLASS}");
-    let mut found = Vec::new();
-    for key in set.keys(&class)?.into_iter().take(ADAPTERS_MAX) {
-        let Ok(order) = key.parse::<u32>() else {
-            continue;
-        };
-        let path = format!("{class}\\{key}");
-        let Some(id) = set.text(&path, "NetCfgInstanceId")? else {
-            continue;
-        };
-        let connection = format!("Control\\Network\\{CLASS}\\{id}\\Connection");
-        // Windows XP has the instance at the connection only.
-        let device = match set.text(&path, "DeviceInstanceID")? {
-            Some(device) => device,
-            None => set.text(&connection, "PnpInstanceID")?.unwrap_or_default(),
-        };
-        if !is_hardware(&device) {
-            continue;
-        }
-        let luid = nsi::luid(set, &path)?;
-        found.push(Adapter {
-            name: set.text(&connection, "Name")?,
-            evidence: evidence::read(set, &path, &id, &device)?,
-            config: config(set, &id, luid.filter(|_| vista))?,
-            id,
-            device,
-            order,
-        });
-    }
-    found.sort_by_key(|adapter| adapter.order);
-    Ok(found)
+pub(super) fn adapters(set: ControlSet<'_>, windows: &WindowsInfo) -> Result<Vec<Adapter>> {
+    let hardware = windows
+        .adapters
+        .iter()
+        .filter(|one| is_hardware(&one.device));
+    hardware
+        .map(|known| {
+            Ok(Adapter {
+                id: known.id.clone(),
+                name: Some(known.name.clone()).filter(|name| !name.is_empty()),
+                device: known.device.clone(),
+                evidence: evidence::read(set, known)?,
+                config: config(set, known)?,
+            })
+        })
+        .collect()
 }
 
 /// Buses that a hypervisor or a mainboard has its adapters on; the rest are tunnels, teams and software.
@@ -113,86 +96,39 @@ fn is_hardware(device: &str) -> bool {
         .any(|known| bus.eq_ignore_ascii_case(known))
 }
 
-/// The configuration of an interface (TCP/IP registry entries: Microsoft KB 120642, KB 314053).
-fn config(set: ControlSet<'_>, id: &str, luid: Option<nsi::Luid>) -> Result<Config> {
+/// The configuration of an interface (TCP/IP and NetBT registry entries: Microsoft KB 120642, KB 314053).
+fn config(set: ControlSet<'_>, known: &WindowsAdapter) -> Result<Config> {
+    let id = &known.id;
     let path = format!("Services\\Tcpip\\Parameters\\Interfaces\\{id}");
-    let path6 = format!("Services\\Tcpip6\\Parameters\\Interfaces\\{id}");
     let netbt = format!("Services\\NetBT\\Parameters\\Interfaces\\Tcpip_{id}");
-    let mut config = Config {
-        nameservers: servers(set, &path)?,
-        suffix: set.text(&path, "Domain")?.filter(|name| is_domain(name)),
-        metric: set
-            .number(&path, "InterfaceMetric")?
-            .filter(|metric| *metric > 0),
+    let few = |list: &[(IpAddr, u8)], ipv4: bool| -> Vec<(IpAddr, u8)> {
+        let family = list.iter().filter(|(one, _)| one.is_ipv4() == ipv4);
+        family.take(LIST_MAX).copied().collect()
+    };
+    let mut addresses = few(&known.addresses, true);
+    let dhcp = addresses.is_empty();
+    addresses.extend(few(&known.addresses, false));
+    let wins = set.texts(&netbt, "NameServerList")?;
+    let domain = known.domain.clone();
+    Ok(Config {
+        dhcp,
+        addresses,
+        gateways: known.gateways.iter().take(LIST_MAX).copied().collect(),
+        nameservers: known.nameservers.iter().take(LIST_MAX).copied().collect(),
+        suffix: domain.filter(|name| is_domain(name)),
+        metric: known.metric,
         mtu: set.number(&path, "MTU")?.filter(|mtu| *mtu >= 576),
+        wins: wins
+            .iter()
+            .filter_map(|server| server.trim().parse().ok())
+            .take(LIST_MAX)
+            .collect(),
         netbios: set
             .number(&netbt, "NetbiosOptions")?
             .filter(|options| matches!(options, 1 | 2)),
         unregistered: set.number(&path, "RegistrationEnabled")? == Some(0),
         register_suffix: set.number(&path, "RegisterAdapterName")? == Some(1),
-        ..Config::default()
-    };
-    for text in set.texts(&netbt, "NameServerList")? {
-        config.wins.extend(text.trim().parse::<Ipv4Addr>());
-    }
-    let dhcp = set.number(&path, "EnableDHCP")?;
-    if dhcp.unwrap_or(0) == 0 {
-        ipv4(set, &path, &mut config)?;
-    }
-    config.dhcp = config.addresses.is_empty();
-    config.nameservers.extend(servers(set, &path6)?);
-    if let Some(luid) = luid {
-        let (addresses, gateways) = nsi::ipv6(set, luid)?;
-        let addresses = addresses.into_iter().take(LIST_MAX);
-        config
-            .addresses
-            .extend(addresses.map(|(address, prefix)| (IpAddr::V6(address), prefix)));
-        let gateways = gateways.into_iter().take(LIST_MAX);
-        config
-            .gateways
-            .extend(gateways.map(|(gateway, metric)| (IpAddr::V6(gateway), metric)));
-    }
-    Ok(config)
-}
-
-fn ipv4(set: ControlSet<'_>, path: &str, config: &mut Config) -> Result<()> {
-    let masks = set.texts(path, "SubnetMask")?;
-    let addresses = set.texts(path, "IPAddress")?;
-    for (address, mask) in addresses.iter().zip(&masks).take(LIST_MAX) {
-        let Some(address) = usable(address) else {
-            continue;
-        };
-        if let Some(prefix) = prefix(mask) {
-            config.addresses.push((IpAddr::V4(address), prefix));
-        }
-    }
-    let metrics = set.texts(path, "DefaultGatewayMetric")?;
-    let gateways = set.texts(path, "DefaultGateway")?;
-    for (index, gateway) in gateways.iter().enumerate().take(LIST_MAX) {
-        let Some(gateway) = usable(gateway) else {
-            continue;
-        };
-        let metric = metrics.get(index).and_then(|text| text.trim().parse().ok());
-        config
-            .gateways
-            .push((IpAddr::V4(gateway), metric.unwrap_or(0)));
-    }
-    Ok(())
-}
-
-/// An address that is not 0.0.0.0, which stands for none.
-fn usable(text: &str) -> Option<Ipv4Addr> {
-    let address = Ipv4Addr::from_str(text.trim()).ok()?;
-    (!address.is_unspecified()).then_some(address)
-}
-
-/// NameServer: addresses between commas or blanks.
-fn servers(set: ControlSet<'_>, path: &str) -> Result<Vec<IpAddr>> {
-    let text = set.text(path, "NameServer")?.unwrap_or_default();
-    let servers = text
-        .split([',', ' ', ';'])
-        .filter_map(|server| server.parse().ok());
-    Ok(servers.take(LIST_MAX).collect())
+    })
 }
 
 /// Length of the prefix that a mask is; `None` when its ones are not together.
@@ -205,5 +141,5 @@ pub(super) fn prefix(mask: &str) -> Option<u8> {
 
 fn is_domain(name: &str) -> bool {
     let known = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-    name.len() < 256 && name.chars().all(known)
+    !name.is_empty() && name.len() < 256 && name.chars().all(known)
 }

@@ -29,7 +29,7 @@ pub(super) fn pair(adapters: &[Adapter], nics: &[MacAddr]) -> Pairs {
         let Some(adapter) = adapters.get(index) else {
             continue;
         };
-        let known = |mac: &MacAddr| adapter.evidence.macs.contains(mac);
+        let known = |mac: &MacAddr| adapter.evidence.mac == Some(*mac);
         if adapter.evidence.present != Some(false)
             && let Some(at) = free.iter().position(known)
         {
@@ -59,7 +59,7 @@ pub(super) fn pair(adapters: &[Adapter], nics: &[MacAddr]) -> Pairs {
 fn narrowed(adapters: &[Adapter], mut left: Vec<usize>, free: &[MacAddr]) -> Vec<usize> {
     let fits = |adapter: &Adapter| free.iter().any(|mac| compatible(adapter, *mac));
     let kept: [&dyn Fn(&Adapter) -> bool; 3] = [
-        &|adapter| adapter.evidence.macs.is_empty() && fits(adapter),
+        &|adapter| adapter.evidence.mac.is_none() && fits(adapter),
         &fits,
         &|adapter| !adapter.evidence.stale,
     ];
@@ -90,27 +90,24 @@ fn in_order(adapters: &[Adapter], left: &[usize], free: &[MacAddr]) -> Option<Ve
     if left.len() != free.len() {
         return None;
     }
-    // Already in the order of installation.
-    let mut order = left.to_vec();
     if left.len() > 1 {
+        // Halves of addresses may decide it; else they must not speak against the order.
+        if let Some(order) = permuted(adapters, left, free) {
+            return Some(order);
+        }
         let place = |index: &usize| adapters.get(*index).and_then(|one| one.evidence.location);
         let places: Vec<Option<[u32; 3]>> = left.iter().map(place).collect();
-        if places.iter().any(Option::is_some) {
-            let places: Vec<[u32; 3]> = places.into_iter().collect::<Option<_>>()?;
-            if !places.is_sorted() {
-                return None;
-            }
-        }
-        // Halves of addresses that are known must not speak against it, or decide it alone.
-        if !fit(adapters, &order, free) {
-            order = permuted(adapters, left, free)?;
+        let sorted = places.iter().all(Option::is_some) && places.is_sorted();
+        if !(sorted || places.iter().all(Option::is_none)) || !fit(adapters, left, free) {
+            return None;
         }
     }
-    Some(order)
+    // It is the order of installation already.
+    Some(left.to_vec())
 }
 
-fn fit(adapters: &[Adapter], order: &[usize], free: &[MacAddr]) -> bool {
-    order.iter().zip(free).all(|(index, mac)| {
+fn fit(adapters: &[Adapter], left: &[usize], free: &[MacAddr]) -> bool {
+    left.iter().zip(free).all(|(index, mac)| {
         let adapter = adapters.get(*index);
         adapter.is_some_and(|adapter| compatible(adapter, *mac))
     })
@@ -181,7 +178,7 @@ mod tests {
     #[test]
     fn hardware_addresses_decide_whatever_the_order() {
         let known = |text| Evidence {
-            macs: vec![mac(text)],
+            mac: Some(mac(text)),
             ..at(9, 9)
         };
         let found = pairs(vec![known(B), known(A)], &[A, B]);

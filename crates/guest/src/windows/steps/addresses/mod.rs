@@ -5,7 +5,7 @@
 //! and configures them. Nothing of the old adapters is changed here: one that is still there after all stays as it was.
 //!
 //! ```text
-//!   Control\Class, Tcpip\Parameters, Nsi ──found──> adapters ──matching──> MACs ──plan──> network.txt, a script
+//!   inspection, Enum, NetBT ──found──> adapters ──matching──> MACs ──plan──> network.txt, a script
 //! ```
 
 mod evidence;
@@ -33,6 +33,8 @@ use plan::Planned;
 const FILE: &str = "network.txt";
 /// More persistent routes than these are not looked at.
 const ROUTES_MAX: usize = 256;
+/// More adapters than these the first-boot program does not take (appliance/windows/network.h).
+const ADAPTERS_MAX: usize = 32;
 
 /// See the module.
 pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
@@ -41,12 +43,7 @@ pub(crate) fn apply(context: &mut Context<'_>) -> Result<()> {
         return Ok(());
     };
     let set = ControlSet::new(context.registry.system(), set);
-    let mut adapters = found::adapters(set, context.windows.major >= 6)?;
-    for adapter in &mut adapters {
-        let known = |one: &&types::WindowsAdapter| one.id.eq_ignore_ascii_case(&adapter.id);
-        let known = context.windows.adapters.iter().find(known);
-        adapter.evidence.macs.extend(known.and_then(|one| one.mac));
-    }
+    let adapters = found::adapters(set, context.windows)?;
     let routes = routes(set)?;
     let nics: Vec<MacAddr> = context.options.nics.iter().filter_map(|n| n.mac).collect();
     let pairs = matching::pair(&adapters, &nics);
@@ -108,6 +105,7 @@ fn planned<'a>(
             config: plan::overridden(config, &asked),
         });
     }
+    planned.truncate(ADAPTERS_MAX);
     planned
 }
 

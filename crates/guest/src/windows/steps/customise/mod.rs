@@ -134,9 +134,9 @@ fn check_guest(context: &Context<'_>, change: &Customise) -> Result<()> {
     match change {
         Customise::Upload { payload, to } => files::upload_path(context, payload, to).map(drop),
         Customise::CopyIn { to, .. } => files::need_dir(root, &paths::place(context, to)?),
-        Customise::Write { path, .. } | Customise::AppendLine { path, .. } => {
-            files::need_parent(root, &paths::place(context, path)?)
-        }
+        Customise::Write { path, .. }
+        | Customise::AppendLine { path, .. }
+        | Customise::Touch { path } => files::need_parent(root, &paths::place(context, path)?),
         Customise::Edit { path, .. } => files::need(root, &paths::place(context, path)?),
         _ => Ok(()),
     }

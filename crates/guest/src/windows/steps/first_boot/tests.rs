@@ -15,6 +15,8 @@ use crate::{Recorder, Root};
 struct Guest {
     dir: tempfile::TempDir,
     programs: tempfile::TempDir,
+    boot: None,
+    boot_entries: Vec::new(),
     arch: Arch,
     major: u32,
 }

@@ -1,8 +1,8 @@
-use registry::Value;
+use registry::{Hive, Logs, Value};
 use types::WindowsProgram;
 
 use super::apply;
-use crate::windows::steps::testing::Guest;
+use crate::windows::steps::testing::{self, Guest};
 
 const SETS: [&str; 2] = ["ControlSet001", "ControlSet002"];
 const CD: &str = "Enum\\ACPI\\PNP0F13\\4&25ee97c0&0";
@@ -146,6 +146,16 @@ fn programs_are_uninstalled_at_first_boot_or_named() {
         ),
         tool("parallels", "Parallels Tools", None),
         tool("hyperv", "Integration Services", None),
+        tool(
+            "nutanix",
+            "Nutanix VirtIO",
+            Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}"),
+        ),
+        tool(
+            "aws",
+            "Amazon SSM Agent",
+            Some("{FE2F6A2C-196E-4210-9C04-2B1BC21F07EF}"),
+        ),
     ];
     let outcome = guest.run(apply);
     assert!(
@@ -164,4 +174,64 @@ fn programs_are_uninstalled_at_first_boot_or_named() {
     );
     guest.programs = false;
     assert!(guest.run(apply).scripts.is_empty());
+}
+
+/// Paths that are changed in a machine of the fixtures, without `HKLM\SYSTEM`, and the names of its scripts.
+fn of_fixture(name: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let hives = testing::fixture(name)?;
+    let open = |bytes: Vec<u8>| Hive::recover(bytes, &Logs::default()).unwrap().hive;
+    let mut guest = Guest::with(open(hives.system), open(hives.software));
+    guest.windows = guest.inspected();
+    let outcome = guest.run(apply);
+    assert!(guest.again(&outcome, apply).changes.is_empty());
+    let path = |path: &str| path.strip_prefix("HKLM\\SYSTEM\\").unwrap().to_owned();
+    let paths = outcome.changes.iter().map(|change| path(&change.path));
+    let scripts = outcome.scripts.iter().map(|(name, _)| name.clone());
+    Some((paths.collect(), scripts.collect()))
+}
+
+#[test]
+fn nothing_else_of_the_fixtures_machines_is_changed() {
+    let Some((paths, scripts)) = of_fixture("win7-x86-vmware") else {
+        return;
+    };
+    let mut want = Vec::new();
+    for set in SETS {
+        // vmrawdsk is off already.
+        for service in [
+            "tpautoconnsvc",
+            "vm3dmp",
+            "vmci",
+            "vmdebug",
+            "VMMEMCTL",
+            "vmmouse",
+            "VMTools",
+            "VMUpgradeHelper",
+        ] {
+            want.push(format!("{set}\\Services\\{service}\\Start"));
+        }
+    }
+    for set in SETS {
+        want.push(format!(
+            "{set}\\Control\\CriticalDeviceDatabase\\*PNP0F03\\UpperFilters"
+        ));
+        want.push(format!("{set}\\{CD}\\UpperFilters"));
+    }
+    assert_eq!(paths, want);
+    assert_eq!(scripts, ["uninstall-vmware"]);
+    let (paths, scripts) = of_fixture("win81-x64-virtualbox").unwrap();
+    assert_eq!(
+        paths,
+        [
+            "ControlSet001\\Services\\VBoxGuest\\Start",
+            "ControlSet001\\Services\\VBoxMouse\\Start",
+            "ControlSet001\\Services\\VBoxService\\Start",
+            "ControlSet001\\Services\\VBoxSF\\Start",
+            "ControlSet001\\Services\\VBoxVideoW8\\Start",
+            "ControlSet001\\Control\\Class\\{4d36e96f-e325-11ce-bfc1-08002be10318}\\UpperFilters",
+            "ControlSet001\\Control\\NetworkProvider\\Order\\ProviderOrder",
+            "ControlSet001\\Control\\NetworkProvider\\HwOrder\\ProviderOrder",
+        ]
+    );
+    assert_eq!(scripts, ["uninstall-virtualbox"]);
 }

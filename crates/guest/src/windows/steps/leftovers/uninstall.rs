@@ -12,13 +12,23 @@ use crate::windows::firstboot::Phase;
 /// Seconds that an uninstaller may take.
 const PATIENCE: u32 = 900;
 
+/// Kinds of programs that are uninstalled; agents of clouds are not, nor what is part of Windows.
+const KINDS: &[&str] = &["vmware", "virtualbox", "xen", "parallels", "nutanix"];
+/// Words in the names of packages that bring virtio drivers, which are used now (Nutanix VirtIO, SUSE's Virtual Machine
+/// Driver Pack).
+const DRIVERS: &[&str] = &["virtio", "vmdp", "driver pack"];
+
 /// Plans the scripts; what has no uninstaller that can run unattended is named to the administrator.
 pub(super) fn plan(context: &mut Context<'_>) {
-    let windows = context.windows;
-    for program in windows.tools.iter().filter(|one| one.kind != "hyperv") {
-        let name = format!("uninstall-{}", program.kind);
+    for program in &context.windows.tools {
+        let name = program.name.to_lowercase();
+        let drivers = DRIVERS.iter().any(|word| name.contains(word));
+        if drivers || !KINDS.contains(&program.kind.as_str()) {
+            continue;
+        }
         match script(program) {
             Some(script) if context.programs.is_some() => {
+                let name = format!("uninstall-{}", program.kind);
                 context.firstboot.add(Phase::Leftovers, &name, script);
             }
             _ => context.recorder.warn(format!(
@@ -211,9 +221,8 @@ mod tests {
     fn virtualbox_is_uninstalled_in_place() {
         let path = "C:\\Program Files\\Oracle\\VirtualBox Guest Additions\\uninst.exe";
         let script = script(&program("virtualbox", Some(path), None)).unwrap();
-        let want = format!(
-            "run 900 \"{path}\" /S _?=C:\\Program Files\\Oracle\\VirtualBox Guest Additions\r\n"
-        );
+        let want =
+            format!("\"{path}\" /S _?=C:\\Program Files\\Oracle\\VirtualBox Guest Additions\r\n");
         assert!(script.contains(&want), "{script}");
     }
 
