@@ -24,3 +24,5 @@ mod p2v_two_disks;
 mod p2v_web_page;
 mod target_without_room;
 mod unknown_guests_are_copied;
+mod windows_guests_are_converted;
+mod windows_that_sleeps_is_refused;

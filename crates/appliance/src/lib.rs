@@ -15,6 +15,7 @@ mod client;
 mod error;
 mod image;
 mod launch;
+pub mod ntfs;
 mod qemu;
 mod sys;
 

@@ -5,7 +5,7 @@ use types::{BlockDevice, Concern, DeviceKind, Severity, StorageMap};
 
 /// Types of GPT partitions that only one system has (FreeBSD gpart(8), NetBSD gpt(8), OpenBSD fdisk(8), illumos
 /// `sys/efi_partition.h`, `partedUtil showGuids` of ESXi).
-const GPT_TYPES: [(&str, &str); 22] = [
+const GPT_TYPES: [(&str, &str); 24] = [
     ("83bd6b9d-7f41-11dc-be0b-001560b84f0f", "FreeBSD"),
     ("516e7cb4-6ecf-11d6-8ff8-00022d09712b", "FreeBSD"),
     ("516e7cb6-6ecf-11d6-8ff8-00022d09712b", "FreeBSD"),
@@ -28,9 +28,18 @@ const GPT_TYPES: [(&str, &str); 22] = [
     ("cef5a9ad-73bc-4601-89f3-cdeeeee321a1", "QNX"),
     ("c91818f9-8025-47af-89d2-f030d7000c2c", "Plan 9"),
     ("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6", "Flatcar"),
+    // Windows' volume manager (Microsoft, `PARTITION_INFORMATION_GPT`).
+    (
+        "af9b60a0-1431-4f62-bc68-3311714a69ad",
+        "Windows on a dynamic disk",
+    ),
+    (
+        "e75caf8f-f680-4cee-afa3-b001e56efc2d",
+        "Windows with Storage Spaces",
+    ),
 ];
 /// The same of MBR partitions.
-const MBR_TYPES: [(&str, &str); 11] = [
+const MBR_TYPES: [(&str, &str); 12] = [
     ("0xa5", "FreeBSD"),
     ("0xa6", "OpenBSD"),
     ("0xa9", "NetBSD"),
@@ -42,6 +51,7 @@ const MBR_TYPES: [(&str, &str); 11] = [
     ("0xeb", "Haiku"),
     ("0x4d", "QNX"),
     ("0x39", "Plan 9"),
+    ("0x42", "Windows on a dynamic disk"),
 ];
 /// What a file system says where the types do not, in blkid's words.
 const CONTENTS: [(&str, &str); 7] = [
@@ -129,7 +139,11 @@ pub(crate) fn concerns(storage: &StorageMap) -> Vec<Concern> {
         concerns.push(Concern {
             severity: Severity::Warning,
             what: format!("{name} is encrypted ({kind}) and no key opened it: it is copied whole and not looked into"),
-            fix: Some(format!("give its key: --key {name}:key:PASSPHRASE or --key {name}:file:FILE")),
+            fix: Some(if kind == "BitLocker" {
+                format!("give its password or recovery password: --key {name}:key:PASSWORD")
+            } else {
+                format!("give its key: --key {name}:key:PASSPHRASE or --key {name}:file:FILE")
+            }),
         });
     }
     let holds = |content: &str| storage.devices.iter().any(|d| d.content == content);
@@ -194,6 +208,7 @@ mod tests {
             (part(1, "ufs", "0x83"), Some("a BSD or Solaris")),
             (part(1, "zfs_member", "0xbf"), Some("Solaris")),
             (part(1, "VMFS", "0xfb"), Some("VMware ESXi")),
+            (part(1, "", "0x42"), Some("Windows on a dynamic disk")),
             (part(1, "ext4", "0x83"), None),
         ] {
             assert_eq!(

@@ -7,6 +7,8 @@
 //! the read that fetched it.
 
 mod disk;
+mod hive;
+mod hive_log;
 pub mod paged;
 mod protocol;
 
@@ -35,11 +37,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("nvram", nvram),
     ("packed", packed),
     ("zip", zip),
+    ("hive", hive),
     ("vmx", vmx),
     ("libvirtxml", libvirtxml),
     ("join", join),
     ("chunk", chunk),
     ("inventory", inventory),
+    ("hive_log", hive_log),
+    ("inf", inf),
+    ("bcd", bcd),
+    ("ntfs", ntfs),
 ];
 
 /// A VMDK in one file.
@@ -132,6 +139,27 @@ pub fn zip(data: &[u8]) {
     source::fuzzing::archive(data);
 }
 
+/// A registry hive, or changes to a made one.
+pub fn hive(data: &[u8]) {
+    hive::exercise(data);
+}
+
+/// An NTFS volume as pages: free clusters lie within it, and nothing of it is used twice.
+pub fn ntfs(data: &[u8]) {
+    let bytes = paged::expand(data);
+    let Ok(volume) = appliance::ntfs::Volume::open(bytes.as_slice(), bytes.len() as u64) else {
+        return;
+    };
+    let total = volume.boot().clusters;
+    let _ = (volume.is_dirty(), volume.is_closed(), volume.needless());
+    let mut end = 0;
+    let _ = volume.free(1, &mut |first, count| {
+        assert!(first >= end && count > 0 && first + count <= total);
+        end = first + count;
+        Ok(())
+    });
+}
+
 /// A `.vmx` file.
 pub fn vmx(data: &[u8]) {
     let _ = source::parse_vmx(data);
@@ -157,6 +185,21 @@ pub fn chunk(data: &[u8]) {
 /// What an agent says of its machine.
 pub fn inventory(data: &[u8]) {
     protocol::inventory(data);
+}
+
+/// The transaction logs of a registry hive.
+pub fn hive_log(data: &[u8]) {
+    hive_log::exercise(data);
+}
+
+/// A Windows driver's .inf file.
+pub fn inf(data: &[u8]) {
+    guest::fuzzing::inf(data);
+}
+
+/// The boot configuration of a Windows.
+pub fn bcd(data: &[u8]) {
+    guest::probe_bcd(data);
 }
 
 #[cfg(test)]

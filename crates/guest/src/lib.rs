@@ -8,6 +8,8 @@
 //! ```
 
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hostcmd;
 mod linux;
 mod payload;
@@ -40,13 +42,61 @@ pub fn mountpoints(
     storage: &StorageMap,
     root_device: &str,
 ) -> Result<Vec<Mountpoint>> {
+    if windows::inspect::is_root(root) {
+        let fs_type = storage.get(root_device);
+        return Ok(vec![Mountpoint {
+            device: root_device.to_owned(),
+            path: "/".to_owned(),
+            fs_type: fs_type.map_or_else(String::new, |device| device.content.clone()),
+        }]);
+    }
     linux::mounts::mountpoints(root, storage, root_device)
+}
+
+/// True when this file system holds a Windows, whatever its folder is called.
+pub fn is_windows_root(root: &Root) -> bool {
+    windows::inspect::is_root(root)
+}
+
+/// A volume besides its own that Windows boots from: the EFI system partition, or "System Reserved". It has no path in the
+/// guest.
+#[derive(Debug)]
+pub struct BootVolume {
+    /// Device, as [`BlockDevice::name`](types::BlockDevice::name) spells it.
+    pub device: String,
+    /// Where it is mounted.
+    pub root: Root,
+}
+
+/// Volumes besides its own that this Windows may boot from, the likeliest first; none for other systems.
+pub fn boot_candidates(root: &Root, storage: &StorageMap, root_device: &str) -> Vec<String> {
+    if windows::inspect::is_root(root) {
+        windows::inspect::boot::candidates(storage, root_device)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Reads bytes as Windows' boot configuration data, for the fuzzer.
+#[doc(hidden)]
+pub fn probe_bcd(bytes: &[u8]) {
+    windows::bcd::probe(bytes);
 }
 
 /// Describes the guest; everything in `mountpoints` is mounted below `root`. Changes nothing.
 pub fn inspect(root: &Root, storage: &StorageMap, mountpoints: &[Mountpoint]) -> Result<GuestInfo> {
+    inspect_with(root, storage, mountpoints, &[])
+}
+
+/// [`inspect`] with those [`boot_candidates`] that could be mounted; the one that it boots from becomes `boot_device`.
+pub fn inspect_with(
+    root: &Root,
+    storage: &StorageMap,
+    mountpoints: &[Mountpoint],
+    boot: &[BootVolume],
+) -> Result<GuestInfo> {
     let mut guest = if windows::inspect::is_root(root) {
-        windows::inspect::inspect(root, storage, mountpoints)?
+        windows::inspect::inspect(root, storage, mountpoints, boot)?
     } else {
         linux::inspect::inspect(root, storage, mountpoints)?
     };
@@ -85,6 +135,8 @@ pub struct Lent<'a> {
     pub guest_code: Option<&'a dyn GuestCode>,
     /// Directory of our programs for Windows: `v2v-firstboot-x86.exe`, `v2v-firstboot-amd64.exe`.
     pub programs: Option<&'a std::path::Path>,
+    /// The volume `boot_device` of a Windows, writable.
+    pub boot: Option<&'a BootVolume>,
 }
 
 /// [`convert`] with files of the host, and perhaps programs of the guest.

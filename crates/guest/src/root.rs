@@ -513,7 +513,28 @@ fn dress(file: &File, old: Option<&File>, parent: &OwnedFd, new_mode: u32) -> st
     copy_xattrs(old, file)
 }
 
+/// What ntfs-3g tells of a file and does not list: its access list, and flags such as hidden (ntfs-3g(8), "extended
+/// attributes").
+const NTFS_ATTRIBUTES: [&str; 2] = ["system.ntfs_acl", "system.ntfs_attrib"];
+
+fn copy_ntfs_attributes(old: &File, new: &File) -> std::io::Result<()> {
+    let mut value = vec![0u8; XATTR_MAX];
+    for name in NTFS_ATTRIBUTES {
+        let len = match fs::fgetxattr(old, name, value.as_mut_slice()) {
+            // Not NTFS, or a driver that has none.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NODATA | Errno::INVAL | Errno::PERM) => {
+                continue;
+            }
+            other => other?,
+        };
+        let value = value.get(..len).unwrap_or_default();
+        fs::fsetxattr(new, name, value, XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
 fn copy_xattrs(old: &File, new: &File) -> std::io::Result<()> {
+    copy_ntfs_attributes(old, new)?;
     let mut names = vec![0u8; XATTR_MAX];
     let len = match fs::flistxattr(old, names.as_mut_slice()) {
         Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
@@ -536,6 +557,25 @@ fn copy_xattrs(old: &File, new: &File) -> std::io::Result<()> {
         ) {
             Err(Errno::NOTSUP) => {}
             other => other?,
+        }
+    }
+    copy_ntfs(old, new, &mut value)
+}
+
+/// What ntfs-3g does not list (Using Extended Attributes, in its wiki) and a new file inherits or lacks: the DOS attributes
+/// (hidden, system, archive …), the time of creation, and last, because some of the others rewrite it, the ACL.
+const NTFS: [&str; 3] = [
+    "system.ntfs_crtime_be",
+    "system.ntfs_attrib_be",
+    "system.ntfs_acl",
+];
+
+fn copy_ntfs(old: &File, new: &File, value: &mut [u8]) -> std::io::Result<()> {
+    for name in NTFS {
+        // Other file systems have no such name.
+        if let Ok(len) = fs::fgetxattr(old, name, &mut *value) {
+            let value = value.get(..len).unwrap_or_default();
+            fs::fsetxattr(new, name, value, XattrFlags::empty())?;
         }
     }
     Ok(())

@@ -21,5 +21,5 @@ pub use value::{Kind, Value};
 /// Dirty hives and their logs, made for tests.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing {
-    pub use crate::log::maker::{Made, dirt, incremental, settled};
+    pub use crate::log::maker::{Made, dirt, incremental, settled, versioned};
 }

@@ -32,7 +32,7 @@ use crate::{Error, ErrorKind, Hive, Result};
 /// No hive or log is larger: offsets have 31 bits.
 const FILE_MAX: usize = 1 << 31;
 /// What logs may add to a hive: the transactions since the last write of all, far below this.
-const GROWTH_MAX: usize = 256 << 20;
+const GROWTH_MAX: usize = if cfg!(fuzzing) { 1 << 20 } else { 256 << 20 };
 /// What makes a dirty hive clean.
 const ADVICE: &str = "start Windows once, shut it down fully (shutdown /s /t 0), and convert again";
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`guest`] | a VMware-like Debian as raw disk, VMDK and OVA, built once and cached |
 //! | [`guest::matrix`] | guests of Debian 11 to 13 that differ in what decides how Linux boots |
+//! | [`guest::windows`] | Windows machines made of real hives, which do not boot |
 //! | [`boot`] | a disk image running under QEMU, its serial console as text |
 //! | [`physical`] | a machine without any virtio, booted from an ISO: firmware, disks, read errors, reset |
 //! | [`terminal`] | what a person would see on a serial console |

@@ -142,6 +142,9 @@ pub struct BootLoader {
 pub struct WindowsInfo {
     /// Its directory in the guest as it is spelled on the disk, with slashes: `/Windows`.
     pub system_root: String,
+    /// The volume that it boots from where that is not its own: the EFI system partition, or "System Reserved".
+    #[serde(default)]
+    pub boot_device: Option<String>,
     /// The drive letter that it gives its own volume, without colon; `C` unless its registry says otherwise.
     pub drive: String,
     /// CurrentMajorVersionNumber or the part of CurrentVersion: 5 (XP, 2003), 6 (Vista to 8.1), 10.

@@ -81,6 +81,21 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ("btrfs-progs", Group::Test, "btrfs in test disks"),
     ("xfsprogs", Group::Test, "XFS in test disks"),
     ("gdisk", Group::Test, "second reader of GPT"),
+    (
+        "libwin-hivex-perl",
+        Group::Test,
+        "hivexregedit, second reader of registry hives",
+    ),
+    (
+        "python3-venv",
+        Group::Test,
+        "regipy, another one, in an environment of its own",
+    ),
+    (
+        "ntfs-3g",
+        Group::Test,
+        "the volumes of the Windows guests, made, filled and read back",
+    ),
     ("libvirt-clients", Group::Test, "virsh, virt-xml-validate"),
     (
         "libvirt-daemon-system",

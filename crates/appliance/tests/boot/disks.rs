@@ -33,6 +33,15 @@ impl Disk {
         Disk { path, file }
     }
 
+    /// A disk that is there already.
+    pub(crate) fn at(path: &Path) -> Disk {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        Disk {
+            path: path.to_owned(),
+            file,
+        }
+    }
+
     /// A disk of zeroes.
     pub(crate) fn blank(dir: &Path, name: &str, size: u64) -> Disk {
         let path = dir.join(name);

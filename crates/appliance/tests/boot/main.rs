@@ -11,6 +11,7 @@ mod disks;
 mod found;
 mod layouts;
 mod machine;
+mod windows;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;

@@ -1,13 +1,13 @@
 //! Conversion of a Windows guest: plan, refuse what cannot succeed, then a table of named steps; the hives are written
 //! last.
 
-use types::{ConvertOptions, ConvertOutcome, GuestInfo, StorageMap, WindowsInfo};
+use types::{BootEntry, ConvertOptions, ConvertOutcome, GuestInfo, StorageMap, WindowsInfo};
 
 use crate::payload::Payload;
 use crate::windows::hives::Registry;
 use crate::windows::steps::{STEPS, Step};
-use crate::windows::{caps, drivers, firstboot};
-use crate::{Error, Lent, Recorder, Result, Root};
+use crate::windows::{caps, drivers, firstboot, hibernation, steps};
+use crate::{BootVolume, Error, Lent, Recorder, Result, Root};
 
 /// What the steps work with.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub(crate) struct Context<'a> {
     pub(crate) payload: &'a Payload,
     /// Directory of our programs for Windows, outside of the guest: `v2v-firstboot-x86.exe`, `v2v-firstboot-amd64.exe`.
     pub(crate) programs: Option<&'a std::path::Path>,
+    /// The volume that it boots from, if that is not its own.
+    pub(crate) boot: Option<&'a BootVolume>,
+    /// Entries for the boot menu of the new machine's firmware.
+    pub(crate) boot_entries: Vec<BootEntry>,
 }
 
 /// See [`crate::convert`].
@@ -55,8 +59,13 @@ pub(crate) fn convert(
         firstboot: firstboot::Scripts::default(),
         payload: &lent.payload,
         programs: lent.programs,
+        boot: lent.boot,
+        boot_entries: Vec::new(),
     };
+    context.registry.check_space(root)?;
     context.recorder.begin("plan");
+    hibernation::check(&context)?;
+    steps::customise::plan(&context)?;
     context.drivers = drivers::plan(&context)?;
     for warning in context.drivers.warnings.clone() {
         context.recorder.warn(warning);
@@ -65,13 +74,14 @@ pub(crate) fn convert(
         take(&mut context, entry, step)?;
     }
     let caps = caps::caps(&context);
+    let boot_entries = std::mem::take(&mut context.boot_entries);
     let (changes, warnings, steps) = context.recorder.finish();
     Ok(ConvertOutcome {
         caps,
         changes,
         warnings,
         steps,
-        boot_entries: Vec::new(),
+        boot_entries,
         space: Vec::new(),
     })
 }

@@ -1,15 +1,33 @@
 //! The registry of the guest: SYSTEM and SOFTWARE, opened with their logs, edited with a record of every change, written
 //! back as new files.
+//!
+//! # What keeps Windows from applying old logs to the new hive
+//!
+//! Windows applies logs to a dirty hive only; ours is clean (equal sequence numbers, right checksum). It becomes dirty
+//! again when Windows runs and crashes, and then what the files LOG1 and LOG2 still hold of the time before must not count.
+//! It does not: an entry (Windows 8.1 on) counts only from the hive's second sequence number on, and
+//! [`Hive::recover`](registry::Hive::recover) makes that one larger than all numbers in the logs; a log of the old format
+//! counts only with the hive's own time of writing, and that is the time of the conversion. (Suhanov, "Windows registry file
+//! format specification", "New format" notes 5 and 7, "Old format" note 3.)
+//!
+//! So the log files are left as they are. Emptied or deleted ones would do no more, and would take from the administrator
+//! what belongs to the hive before the conversion. That hive is kept as `SYSTEM.pre-v2v`, and if it was dirty its logs
+//! beside it as `SYSTEM.pre-v2v.LOG1` and so on, which is where a reader of that file looks for them; Windows writes over
+//! the others when it runs. Neither is ever written a second time.
 
-use registry::{Hive, Kind, Logs, Value};
+use registry::{Hive, Value};
 
-use crate::windows::files;
 use crate::{Error, ErrorKind, Recorder, Result, Root};
 
-/// No hive is larger: Windows limits the registry to 2 GiB, SYSTEM to far less.
-const HIVE_MAX: u64 = 1 << 30;
-/// Windows' own copy of what was there before the conversion.
-const KEPT: &str = ".pre-v2v";
+use self::file::HiveFile;
+
+mod control_sets;
+mod file;
+mod notation;
+#[cfg(test)]
+mod tests;
+
+use self::notation::notation;
 
 /// Which hive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +48,19 @@ impl Which {
     }
 }
 
-/// A hive and where it is.
-#[derive(Debug)]
-struct Loaded {
-    hive: Hive,
-    path: String,
-    replayed: u32,
-}
-
 /// The two hives that conversion reads and edits.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    system: Loaded,
-    software: Loaded,
+    system: HiveFile,
+    software: HiveFile,
 }
 
 impl Registry {
     /// Reads both, their logs replayed. Changes nothing on the disk.
     pub(crate) fn open(root: &Root, system_root: &str) -> Result<Self> {
         Ok(Self {
-            system: load(root, system_root, Which::System)?,
-            software: load(root, system_root, Which::Software)?,
+            system: HiveFile::open(root, system_root, Which::System)?,
+            software: HiveFile::open(root, system_root, Which::Software)?,
         })
     }
 
@@ -85,7 +95,7 @@ impl Registry {
         }
         let before = before.as_ref().map(notation);
         recorder.record(
-            &label(which, path, name),
+            &value_label(which, path, name),
             before,
             Some(notation(value)),
             why,
@@ -105,7 +115,7 @@ impl Registry {
         let made = loaded.hive.create_key(path);
         let made = made.map_err(failed(&loaded.path))?;
         if made {
-            recorder.record(&label(which, path, ""), None, Some(String::new()), why);
+            recorder.record(&key_label(which, path), None, Some(String::new()), why);
         }
         Ok(made)
     }
@@ -130,7 +140,7 @@ impl Registry {
         let deleted = loaded.hive.delete_value(path, name);
         deleted.map_err(failed(&loaded.path))?;
         recorder.record(
-            &label(which, path, name),
+            &value_label(which, path, name),
             Some(notation(&before)),
             None,
             why,
@@ -150,58 +160,31 @@ impl Registry {
         let deleted = loaded.hive.delete_key(path);
         let deleted = deleted.map_err(failed(&loaded.path))?;
         if deleted {
-            recorder.record(&label(which, path, ""), Some(String::new()), None, why);
+            recorder.record(&key_label(which, path), Some(String::new()), None, why);
         }
         Ok(deleted)
     }
 
-    /// Writes those that changed: verified, the untouched file kept beside the new one.
+    /// Refuses a file system on which the hives and their untouched copies would not fit. Before the first change.
+    pub(crate) fn check_space(&self, root: &Root) -> Result<()> {
+        file::check_space(root, &[&self.software, &self.system])
+    }
+
+    /// Writes those that changed: verified, the untouched file kept beside the new one. A hive that no step changed stays
+    /// as it is, with its logs, even a dirty one: Windows replays them itself.
     pub(crate) fn save(&self, recorder: &mut Recorder<'_>) -> Result<()> {
-        for loaded in [&self.software, &self.system] {
-            if !loaded.hive.is_changed() && loaded.replayed == 0 {
-                continue;
-            }
-            loaded.hive.verify().map_err(failed(&loaded.path))?;
-            let kept = format!("{}{KEPT}", loaded.path);
-            if !recorder.root().exists(&kept) {
-                let content = recorder.root().read(&loaded.path, HIVE_MAX)?;
-                recorder.write(&kept, &content, "the hive as it was before the conversion")?;
-            }
-            let bytes = loaded.hive.to_bytes(filetime_now());
-            recorder.write(&loaded.path, &bytes, "the edited hive")?;
+        for hive in [&self.software, &self.system] {
+            hive.save(recorder)?;
         }
         Ok(())
     }
 
-    fn loaded(&mut self, which: Which) -> &mut Loaded {
+    fn loaded(&mut self, which: Which) -> &mut HiveFile {
         match which {
             Which::System => &mut self.system,
             Which::Software => &mut self.software,
         }
     }
-}
-
-fn load(root: &Root, system_root: &str, which: Which) -> Result<Loaded> {
-    let path = format!("{system_root}/System32/config/{}", which.name());
-    let Some(path) = files::find(root, &path) else {
-        let message = format!("expected the registry hive {}", which.name());
-        return Err(Error::new(ErrorKind::NotFound, message).at(path));
-    };
-    let log = |suffix: &str| {
-        let log = files::read(root, &format!("{path}{suffix}"), HIVE_MAX)?;
-        Ok::<_, Error>(log.unwrap_or_default())
-    };
-    let logs = Logs {
-        log: log(".LOG")?,
-        log1: log(".LOG1")?,
-        log2: log(".LOG2")?,
-    };
-    let recovered = Hive::recover(root.read(&path, HIVE_MAX)?, &logs).map_err(failed(&path))?;
-    Ok(Loaded {
-        hive: recovered.hive,
-        path,
-        replayed: recovered.replayed,
-    })
 }
 
 /// This crate's error of a registry's.
@@ -219,38 +202,13 @@ pub(crate) fn failed(path: &str) -> impl FnOnce(registry::Error) -> Error {
     }
 }
 
-fn label(which: Which, path: &str, name: &str) -> String {
-    let key = format!("HKLM\\{}\\{path}", which.name());
-    if name.is_empty() {
-        key
-    } else {
-        format!("{key}\\{name}")
-    }
+/// `HKLM\SYSTEM\KEY`.
+fn key_label(which: Which, path: &str) -> String {
+    format!("HKLM\\{}\\{path}", which.name())
 }
 
-/// A value as a .reg file has it.
-pub(crate) fn notation(value: &Value) -> String {
-    match (value.kind, value.as_text(), value.as_u32()) {
-        (Kind::SZ, Some(text), _) => {
-            format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-        }
-        (Kind::DWORD, _, Some(number)) => format!("dword:{number:08x}"),
-        (kind, ..) => {
-            let bytes: Vec<String> = value
-                .data
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!("hex({:x}):{}", kind.0, bytes.join(","))
-        }
-    }
-}
-
-/// Seconds from 1601 to 1970.
-const EPOCHS: u64 = 11_644_473_600;
-
-fn filetime_now() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    (now.as_secs() + EPOCHS) * 10_000_000 + u64::from(now.subsec_nanos() / 100)
+/// `HKLM\SYSTEM\KEY\NAME`; the default value is `@`, as in .reg files.
+fn value_label(which: Which, path: &str, name: &str) -> String {
+    let name = if name.is_empty() { "@" } else { name };
+    format!("{}\\{name}", key_label(which, path))
 }

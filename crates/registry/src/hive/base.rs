@@ -90,7 +90,7 @@ impl BaseBlock {
         self.check_clean()?;
         self.check_version()?;
         let len = self.bins_len.get();
-        if len == 0 || len % PAGE != 0 || len > MAX_BINS_LEN {
+        if len == 0 || !len.is_multiple_of(PAGE) || len > MAX_BINS_LEN {
             let message = format!("expected whole pages of hive bins, found {len:#x} bytes");
             return Err(Error::new(ErrorKind::Corrupt, message).at(0x28));
         }

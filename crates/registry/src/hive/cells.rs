@@ -82,13 +82,13 @@ impl Cells {
     fn extent(&self, cell: u32) -> Result<Extent> {
         let at = BASE_LEN + cell as usize;
         let size = self.bytes.get(at..).and_then(<[u8]>::first_chunk::<4>);
-        let Some(size) = size.filter(|_| cell % ALIGN == 0 && cell >= BIN_HEADER) else {
+        let Some(size) = size.filter(|_| cell.is_multiple_of(ALIGN) && cell >= BIN_HEADER) else {
             return Err(corrupt(cell, "expected a cell, this is no place for one"));
         };
         let raw = i32::from_le_bytes(*size);
         let size = raw.unsigned_abs();
         let end = cell.checked_add(size).filter(|end| *end <= self.bins_len());
-        if size < ALIGN || size % ALIGN != 0 || end.is_none() {
+        if size < ALIGN || !size.is_multiple_of(ALIGN) || end.is_none() {
             return Err(corrupt(
                 cell,
                 format!("a cell cannot have the size {raw:#x}"),
@@ -161,7 +161,7 @@ impl Cells {
         let size = u32::from_le_bytes([s0, s1, s2, s3]);
         let end = bin.checked_add(size).filter(|end| *end <= self.bins_len());
         match end {
-            Some(end) if size != 0 && size % PAGE == 0 => Ok(end),
+            Some(end) if size != 0 && size.is_multiple_of(PAGE) => Ok(end),
             _ => Err(corrupt(
                 bin,
                 format!("a bin cannot have the size {size:#x}"),

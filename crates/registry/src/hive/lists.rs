@@ -144,8 +144,10 @@ impl Leaf {
 
     /// Cell of one key.
     fn key(self, cells: &Cells, at: u32) -> Result<u32> {
-        let key = self.entries(cells)?.nth(at as usize);
-        key.map(|(key, _)| key)
+        let start = HEADER + at as usize * self.form.entry_len();
+        let key = cells.data(self.cell)?.get(start..);
+        key.and_then(<[u8]>::first_chunk)
+            .map(|key| u32::from_le_bytes(*key))
             .ok_or_else(|| corrupt(self.cell, format!("a list without entry {at}")))
     }
 
@@ -206,37 +208,51 @@ impl Index {
             key: None,
         };
         for (number, leaf) in self.leaves.iter().enumerate() {
-            spot.leaf = number;
             let Some(last) = leaf.count.checked_sub(1) else {
                 continue;
             };
-            spot.at = leaf.count;
+            (spot.leaf, spot.at) = (number, leaf.count);
             if leaf.order(cells, last, name)? != Ordering::Less {
                 (spot.at, spot.key) = leaf.search(cells, name)?;
                 break;
             }
         }
-        // The order of letters that our table may not have.
-        if spot.key.is_none() && !name.is_plain() {
-            return Ok(self.scan(cells, name)?.unwrap_or(spot));
+        if spot.key.is_some() {
+            return Ok(spot);
         }
-        Ok(spot)
+        self.scan(cells, name)
     }
 
-    /// Looks at every entry.
-    fn scan(&self, cells: &Cells, name: Name<'_>) -> Result<Option<Spot>> {
-        for (number, leaf) in self.leaves.iter().enumerate() {
-            for (at, (key, _)) in (0..).zip(leaf.entries(cells)?) {
-                if cells.key(key)?.1.order(name) == Ordering::Equal {
-                    return Ok(Some(Spot {
-                        leaf: number,
-                        at,
-                        key: Some(key),
-                    }));
+    /// Looks at every entry: names with letters of a doubtful upper case may be anywhere. Where the name is not there,
+    /// the spot is before the first greater one that only greater ones or such names follow.
+    fn scan(&self, cells: &Cells, name: Name<'_>) -> Result<Spot> {
+        let mut before = None;
+        let mut end = Spot {
+            leaf: 0,
+            at: 0,
+            key: None,
+        };
+        for (leaf, list) in self.leaves.iter().enumerate() {
+            for (at, (key, _)) in (0..).zip(list.entries(cells)?) {
+                let here = Spot {
+                    leaf,
+                    at,
+                    key: None,
+                };
+                let (_, other) = cells.key(key)?;
+                match other.order(name) {
+                    Ordering::Equal => {
+                        let key = Some(key);
+                        return Ok(Spot { key, ..here });
+                    }
+                    Ordering::Greater => before = before.or(Some(here)),
+                    Ordering::Less if other.is_plain() => before = None,
+                    Ordering::Less => {}
                 }
+                end = Spot { at: at + 1, ..here };
             }
         }
-        Ok(None)
+        Ok(before.unwrap_or(end))
     }
 
     /// The spot's leaf.
@@ -298,7 +314,12 @@ pub(super) fn write(cells: &mut Cells, cell: u32, at: usize, bytes: &[u8]) -> Re
 }
 
 /// A list with these entries.
-fn make(cells: &mut Cells, magic: [u8; 2], entries: &[u8], entry_len: usize) -> Result<u32> {
+pub(super) fn make(
+    cells: &mut Cells,
+    magic: [u8; 2],
+    entries: &[u8],
+    entry_len: usize,
+) -> Result<u32> {
     let count = u16::try_from(entries.len() / entry_len)
         .map_err(|_| Error::new(ErrorKind::Limit, "a list of keys is full"))?;
     let cell = cells.allocate(HEADER + entries.len())?;

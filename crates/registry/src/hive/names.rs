@@ -48,14 +48,32 @@ impl<'a> Name<'a> {
 
     /// Order without case.
     pub(super) fn order(self, other: Name<'_>) -> Ordering {
-        self.units().map(upcase).cmp(other.units().map(upcase))
+        if self.wide || other.wide {
+            return self.units().map(upcase).cmp(other.units().map(upcase));
+        }
+        // Nearly all names: what is equal as it is needs no table.
+        for (own, other) in self.raw.iter().zip(other.raw) {
+            if own != other {
+                let order = upcase_narrow(*own).cmp(&upcase_narrow(*other));
+                if order.is_ne() {
+                    return order;
+                }
+            }
+        }
+        self.raw.len().cmp(&other.raw.len())
     }
 
     /// Hash of `lh` lists.
     pub(super) fn hash(self) -> u32 {
-        self.units().map(upcase).fold(0, |hash: u32, unit| {
-            hash.wrapping_mul(37).wrapping_add(unit.into())
-        })
+        let add = |hash: u32, unit: u16| hash.wrapping_mul(37).wrapping_add(unit.into());
+        if self.wide {
+            return self.units().map(upcase).fold(0, add);
+        }
+        let mut hash = 0;
+        for byte in self.raw {
+            hash = add(hash, upcase_narrow(*byte));
+        }
+        hash
     }
 
     /// Hint of `lf` lists: the first four letters, or zeros where one is beyond Latin-1.
@@ -72,14 +90,15 @@ impl<'a> Name<'a> {
 
     /// True when Windows' upper case of every letter is surely known.
     pub(super) fn is_plain(self) -> bool {
-        self.units().all(|unit| match unit {
-            // ASCII, Latin-1, Latin Extended-A, Greek and Cyrillic without what was added later.
-            0..0x130 | 0x132..0x17f | 0x391..0x3ce | 0x400..0x482 => true,
-            // Letters that have no case anywhere.
-            _ => char::from_u32(unit.into()).is_none_or(|letter| {
-                letter.to_uppercase().eq([letter]) && letter.to_lowercase().eq([letter])
-            }),
-        })
+        !self.wide
+            || self.units().all(|unit| match unit {
+                // ASCII, Latin-1, Latin Extended-A, Greek and Cyrillic without what was added later.
+                0..0x130 | 0x132..0x17f | 0x391..0x3ce | 0x400..0x482 => true,
+                // Letters that have no case anywhere.
+                _ => char::from_u32(unit.into()).is_none_or(|letter| {
+                    letter.to_uppercase().eq([letter]) && letter.to_lowercase().eq([letter])
+                }),
+            })
     }
 }
 
@@ -112,10 +131,20 @@ impl OwnName {
 
 /// Windows' upper case of a UTF-16 unit.
 pub(super) fn upcase(unit: u16) -> u16 {
-    match unit {
-        0x61..=0x7a | 0xe0..=0xf6 | 0xf8..=0xfe => unit - 0x20,
-        0..0xff => unit,
-        _ => upcase_rare(unit),
+    match u8::try_from(unit) {
+        Ok(byte) => upcase_narrow(byte),
+        Err(_) => upcase_rare(unit),
+    }
+}
+
+/// The same for Latin-1.
+fn upcase_narrow(byte: u8) -> u16 {
+    let unit = u16::from(byte);
+    match byte {
+        b'a'..=b'z' | 0xe0..=0xf6 | 0xf8..=0xfe => unit - 0x20,
+        // y with diaeresis is the one whose upper case is beyond Latin-1.
+        0xff => 0x178,
+        _ => unit,
     }
 }
 

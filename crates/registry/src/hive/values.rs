@@ -77,7 +77,8 @@ pub(super) struct Segments {
 impl Segments {
     /// The pieces of a value of this size.
     pub(super) fn read(cells: &Cells, cell: u32, size: usize) -> Result<Self> {
-        if size <= SEGMENT {
+        // Hostile pieces may be one and the same.
+        if size <= SEGMENT || size > cells.bytes().len() {
             return Err(corrupt(
                 cell,
                 format!("a value of {size} bytes does not fit its cell"),

@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
 
     /// A cell is referred to, for the first time; its content.
     fn claim(&mut self, cell: u32) -> Result<&'a [u8]> {
-        if cell % ALIGN != 0 || !self.unreached.take(cell) {
+        if !cell.is_multiple_of(ALIGN) || !self.unreached.take(cell) {
             let what = "a reference to what is free, no cell, or referred to already";
             return Err(corrupt(cell, what));
         }
@@ -158,12 +158,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Order, hints and hashes.
+    /// Order, hints and hashes; names with letters of a doubtful upper case may be anywhere.
     fn leaf(&self, leaf: Leaf, last: &mut Option<Name<'a>>) -> Result<()> {
         for (child, beside) in leaf.entries(self.cells)? {
             let (_, name) = self.cells.key(child)?;
-            let sorted = last.is_none_or(|last| last.order(name).is_lt());
-            if !sorted && name.is_plain() && last.is_none_or(Name::is_plain) {
+            if !name.is_plain() {
+                continue;
+            }
+            if last.is_some_and(|last| last.order(name).is_ge()) {
                 return Err(corrupt(leaf.cell, format!("{} is not sorted", name.text())));
             }
             let right = match leaf.form {
@@ -171,7 +173,7 @@ impl<'a> Walk<'a> {
                 Form::Hint => hint_fits(beside, name),
                 Form::Hash => u32::from_le_bytes(beside) == name.hash(),
             };
-            if !right && name.is_plain() {
+            if !right {
                 let message = format!("the hash or hint of {} is wrong", name.text());
                 return Err(corrupt(leaf.cell, message));
             }

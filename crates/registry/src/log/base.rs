@@ -12,6 +12,8 @@ pub(crate) const PAGE: u32 = 4096;
 const SEQUENCE_1: usize = 4;
 const SEQUENCE_2: usize = 8;
 const WRITTEN: usize = 12;
+#[cfg(any(test, feature = "testing"))]
+const MINOR: usize = 24;
 const FILE_TYPE: usize = 28;
 const BINS_SIZE: usize = 40;
 const CLUSTERING: usize = 44;
@@ -47,7 +49,9 @@ impl Base {
     /// `None` without the signature or with a wrong checksum.
     pub(crate) fn read(file: &[u8]) -> Option<Self> {
         let sector = file.first_chunk::<SECTOR>()?;
-        if !sector.starts_with(b"regf") || u32_at(sector, CHECKSUM)? != checksum(sector) {
+        // No mutation finds a checksum; `cargo xtask fuzz` takes them all.
+        let is_right = cfg!(fuzzing) || u32_at(sector, CHECKSUM)? == checksum(sector);
+        if !sector.starts_with(b"regf") || !is_right {
             return None;
         }
         let clustering = usize::try_from(u32_at(sector, CLUSTERING)?).ok()?;
@@ -105,6 +109,11 @@ impl Edit<'_> {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn written(self, time: u64) -> Self {
         self.put(WRITTEN, &time.to_le_bytes())
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn minor(self, minor: u32) -> Self {
+        self.put(MINOR, &minor.to_le_bytes())
     }
 
     fn put(self, at: usize, field: &[u8]) -> Self {

@@ -42,7 +42,8 @@ impl<'l> Entry<'l> {
             return Err("its second hash is wrong");
         }
         let body = whole.get(HEADER..).unwrap_or_default();
-        if u64_at(whole, 24) != Some(marvin::hash(marvin::SEED, body)) {
+        // No mutation finds a hash; `cargo xtask fuzz` takes them all.
+        if !cfg!(fuzzing) && u64_at(whole, 24) != Some(marvin::hash(marvin::SEED, body)) {
             return Err("its first hash is wrong");
         }
         let entry = Self {
@@ -141,7 +142,7 @@ pub(super) fn last_sequence(log: &[u8]) -> Option<u32> {
 
 fn is_headed_right(entry: &[u8]) -> bool {
     let header = entry.get(..HASHED_BY_2).unwrap_or_default();
-    u64_at(entry, HASHED_BY_2) == Some(marvin::hash(marvin::SEED, header))
+    cfg!(fuzzing) || u64_at(entry, HASHED_BY_2) == Some(marvin::hash(marvin::SEED, header))
 }
 
 /// From the second sector on; where sectors are large, some writers start after 512 bytes nevertheless.

@@ -122,6 +122,12 @@ pub fn settled(mut primary: Vec<u8>) -> Vec<u8> {
     primary
 }
 
+/// A hive with this minor version; NT 3.51 and before have 2 and less.
+pub fn versioned(mut primary: Vec<u8>, minor: u32) -> Vec<u8> {
+    Edit(&mut primary).minor(minor);
+    primary
+}
+
 /// The first sector of a log.
 fn log_base(hive: &[u8], file_type: u32, sequence: u32) -> Vec<u8> {
     let mut sector = hive.get(..SECTOR).unwrap_or_default().to_vec();

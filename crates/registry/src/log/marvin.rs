@@ -1,7 +1,8 @@
 //! Marvin32, the checksum of log entries (US patent 20130262421; SymCrypt's `Marvin32`).
 
-/// Seed of registry logs, the bytes 82 EF 4D 88 7A 4E 55 C5 (regf specification, "Log entries", note 3).
-pub(crate) const SEED: u64 = 0xc555_4e7a_884d_ef82;
+/// Seed of registry logs (regf specification, "Log entries", note 3, which gives its bytes with the highest first: real logs
+/// are valid to readers that take it so).
+pub(crate) const SEED: u64 = 0x82ef_4d88_7a4e_55c5;
 
 /// The 64-bit hash; stored little-endian.
 pub(crate) fn hash(seed: u64, data: &[u8]) -> u64 {
@@ -56,5 +57,16 @@ mod tests {
         ] {
             assert_eq!(hash(seed, data), expected, "{data:x?}");
         }
+    }
+
+    #[test]
+    fn an_entry_of_windows_10_agrees() {
+        // The header of a log entry of a real SYSTEM.LOG1, and its second hash.
+        let mut header = b"HvLE".to_vec();
+        for field in [11_776u32, 1, 4064, 16_445_440, 2] {
+            header.extend(field.to_le_bytes());
+        }
+        header.extend(9_224_533_926_344_046_332_u64.to_le_bytes());
+        assert_eq!(hash(SEED, &header), 17_775_315_420_625_959_254);
     }
 }

@@ -1,15 +1,16 @@
 //! Converts one guest: everything mounted writable, the crate `guest` at work, everything unmounted and checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use types::{ConvertOptions, ConvertOutcome};
+use types::{ConvertOptions, ConvertOutcome, OsType};
 
 use crate::fsck;
 use crate::mounts::{Access, GuestMounts};
 use crate::payload;
 use crate::run_guest::RunGuest;
 use crate::service::State;
+use crate::volume;
 
 /// Converts the guest whose root is `root`.
 pub(crate) fn run(
@@ -23,26 +24,74 @@ pub(crate) fn run(
         .iter()
         .find(|guest| guest.root == root)
         .with_context(|| format!("no operating system was found on {root}"))?;
-    let lent = guest::Lent {
-        payload: payload::open(options, guest.os)?,
-        guest_code: Some(&RunGuest),
-        programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
+    let boot_device = guest
+        .windows
+        .as_ref()
+        .and_then(|windows| windows.boot_device.as_deref());
+    let volumes: BTreeSet<(&str, &str)> = guest
+        .mountpoints
+        .iter()
+        .map(|mountpoint| (mountpoint.device.as_str(), mountpoint.fs_type.as_str()))
+        .chain(boot_device.map(|device| {
+            let content = state.storage.map().get(device);
+            (device, content.map_or("", |device| device.content.as_str()))
+        }))
+        .collect();
+    let is_windows = guest.os == OsType::Windows;
+    let is_forced = options.force_hibernated && is_windows;
+    let mut left = BTreeMap::new();
+    for (device, _) in volumes.iter().filter(|(_, content)| *content == "ntfs") {
+        match volume::writable(&state.storage, device, is_forced) {
+            Ok(found) => {
+                left.insert(*device, found);
+            }
+            Err(error) if is_windows => return Err(error),
+            // A data volume of another system is left out when it can't be mounted.
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+    let access = if is_forced {
+        Access::Force
+    } else {
+        Access::Write
     };
-    let mut mounts = GuestMounts::new(&state.storage, Access::Write);
+    let mut mounts = GuestMounts::new(&state.storage, access);
     let root_options = state.root_options.get(root).map_or("", String::as_str);
     for mountpoint in &guest.mountpoints {
         mounts.mount(mountpoint, root_options)?;
     }
     let handle = mounts.root()?;
-    let outcome = guest::convert_with(&handle, guest, state.storage.map(), options, &lent, step)?;
-    drop(handle);
+    let boot = boot_device.and_then(|device| match mounts.mount_boot(device, 0) {
+        Ok(root) => Some(guest::BootVolume {
+            device: device.to_owned(),
+            root,
+        }),
+        // The step that wants it says what is not done.
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            None
+        }
+    });
+    let lent = guest::Lent {
+        payload: payload::open(options, guest.os)?,
+        guest_code: Some(&RunGuest),
+        programs: Some(std::path::Path::new("/usr/lib/v2v/windows")),
+        boot: boot.as_ref(),
+    };
+    let map = state.storage.map();
+    let mut outcome = guest::convert_with(&handle, guest, map, options, &lent, step)?;
+    drop(lent);
+    drop((handle, boot));
     mounts.still_writable()?;
     mounts.unmount().context("unmounting the converted guest")?;
-    let mut checked = BTreeSet::new();
-    for mountpoint in &guest.mountpoints {
-        if checked.insert(&mountpoint.device) {
-            let node = state.storage.node(&mountpoint.device)?;
-            fsck::verify(node, &mountpoint.device, &mountpoint.fs_type)?;
+    outcome
+        .changes
+        .extend(volume::fix_geometry(&state.storage, guest)?);
+    for (device, content) in volumes {
+        let node = state.storage.node(device)?;
+        match left.get(device) {
+            Some(before) => volume::verify(node, device, before.is_dirty)?,
+            None => fsck::verify(node, device, content)?,
         }
     }
     Ok(outcome)

@@ -8,12 +8,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Result, bail};
-use types::{Arch, BlockDevice, Concern, GuestInfo, OsType, Severity};
+use types::{BlockDevice, Concern, GuestInfo, Severity};
 
 use crate::fsck;
 use crate::mounts::{self, Access, GUEST, GuestMounts};
 use crate::storage::Storage;
 use crate::subvolumes;
+use crate::volume;
+
+/// So many volumes are looked at for one that a Windows boots from.
+const BOOT_VOLUMES: usize = 8;
 
 /// Mount options of roots that need any, by device name.
 pub(crate) type RootOptions = BTreeMap<String, String>;
@@ -29,7 +33,7 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
             continue;
         }
         match peek(storage, device) {
-            Ok(Some(Found::Root(options))) => {
+            Ok(Some(options)) => {
                 tracing::debug!("{} is the root of an operating system", device.name);
                 match describe(storage, device, &options) {
                     Ok(guest) => {
@@ -44,7 +48,6 @@ pub(crate) fn run(storage: &Storage) -> Result<(Vec<GuestInfo>, RootOptions)> {
                     }
                 }
             }
-            Ok(Some(Found::Windows)) => guests.push(windows(device)),
             Ok(None) => {}
             // A damaged data disk is no reason to refuse, beside a system that is sound.
             Err(error) => {
@@ -86,16 +89,10 @@ fn damaged(storage: &Storage) -> Result<Vec<String>> {
     Ok(words)
 }
 
-enum Found {
-    /// A root, mounted with these options.
-    Root(String),
-    /// The system volume of Windows.
-    Windows,
-}
-
-fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
+/// Mount options of the root of an operating system.
+fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<String>> {
     if device.content == "btrfs" {
-        return Ok(subvolumes::find_root(storage, device)?.map(Found::Root));
+        return subvolumes::find_root(storage, device);
     }
     let node = storage.node(&device.name)?;
     let mount = |access| {
@@ -111,7 +108,7 @@ fn peek(storage: &Storage, device: &BlockDevice) -> Result<Option<Found>> {
     let mut found = Ok(None);
     for access in accesses {
         found = mount(*access).and_then(|()| {
-            let found = look(device);
+            let found = look();
             mounts::unmount_below(GUEST)?;
             found
         });
@@ -126,25 +123,15 @@ fn has_journal(content: &str) -> bool {
     matches!(content, "ext3" | "ext4" | "xfs" | "f2fs")
 }
 
-fn look(device: &BlockDevice) -> Result<Option<Found>> {
+fn look() -> Result<Option<String>> {
     let root = guest::Root::open(GUEST.as_ref())?;
-    if device.content == "ntfs" {
-        let names = root.names("/");
-        let system = names
-            .iter()
-            .find(|name| name.eq_ignore_ascii_case("windows"));
-        let is_windows = system.is_some_and(|folder| {
-            root.names(&format!("/{folder}"))
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case("system32"))
-        });
-        return Ok(is_windows.then_some(Found::Windows));
-    }
-    Ok(guest::is_os_root(&root).then(|| Found::Root(String::new())))
+    Ok(guest::is_os_root(&root).then(String::new))
 }
 
 fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Result<GuestInfo> {
+    storage.refuse_dynamic(&device.name)?;
     fsck::replay(storage.node(&device.name)?, &device.name, &device.content)?;
+    let volumes = volume::concerns_of(storage, device);
     let mut mounts = GuestMounts::new(storage, Access::Read);
     let root_mount = types::Mountpoint {
         device: device.name.clone(),
@@ -173,14 +160,40 @@ fn describe(storage: &Storage, device: &BlockDevice, root_options: &str) -> Resu
         }
     }
     refuse_hibernated_file(storage, &root, &device.name)?;
-    let mut guest = guest::inspect(&root, storage.map(), &mounted)?;
+    let boot = mount_boot(storage, &mounts, &root, &device.name)?;
+    let mut guest = guest::inspect_with(&root, storage.map(), &mounted, &boot)?;
     guest.concerns.extend(storage.concerns().iter().cloned());
+    volume::add_concerns(&mut guest, volumes);
     guest
         .concerns
         .sort_by_key(|concern| std::cmp::Reverse(concern.severity));
-    drop(root);
+    drop((root, boot));
     mounts.unmount()?;
     Ok(guest)
+}
+
+/// Volumes that a Windows may boot from, which it does not show in its tree.
+fn mount_boot(
+    storage: &Storage,
+    mounts: &GuestMounts<'_>,
+    root: &guest::Root,
+    device: &str,
+) -> Result<Vec<guest::BootVolume>> {
+    let mut volumes = Vec::new();
+    for (index, name) in guest::boot_candidates(root, storage.map(), device)
+        .iter()
+        .take(BOOT_VOLUMES)
+        .enumerate()
+    {
+        match mounts.mount_boot(name, index) {
+            Ok(root) => volumes.push(guest::BootVolume {
+                device: name.clone(),
+                root,
+            }),
+            Err(error) => tracing::warn!("left out: {error:#}"),
+        }
+    }
+    Ok(volumes)
 }
 
 /// A swap file need not be in fstab for a system to sleep in it: the kernel is told where it is.
@@ -198,16 +211,4 @@ fn refuse_hibernated_file(storage: &Storage, root: &guest::Root, device: &str) -
         }
     }
     Ok(())
-}
-
-/// Enough for the host to say by name what it can't convert.
-fn windows(device: &BlockDevice) -> GuestInfo {
-    GuestInfo {
-        root: device.name.clone(),
-        os: OsType::Windows,
-        distro: "windows".into(),
-        product_name: "Windows".into(),
-        arch: Arch::X86_64,
-        ..GuestInfo::default()
-    }
 }

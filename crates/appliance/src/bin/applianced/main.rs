@@ -13,6 +13,7 @@ mod fsck;
 mod init;
 mod inspect;
 mod mounts;
+mod ntfs3g;
 mod payload;
 mod port;
 mod run_guest;
@@ -21,6 +22,7 @@ mod storage;
 mod subvolumes;
 mod tool;
 mod trim;
+mod volume;
 
 use anyhow::{Context, Result, anyhow};
 use hyper_util::rt::{TokioExecutor, TokioIo};

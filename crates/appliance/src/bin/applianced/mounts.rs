@@ -17,11 +17,14 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use types::Mountpoint;
 
+use crate::ntfs3g;
 use crate::storage::Storage;
 use crate::tool::Tool;
 
 /// Where the guest's root is mounted.
 pub(crate) const GUEST: &str = "/guest";
+/// Where volumes are mounted that a Windows boots from and does not show in its tree.
+pub(crate) const BOOT: &str = "/boot-volume";
 /// Without these a guest can't be converted; another file system that can't be mounted is only left out.
 const ESSENTIAL: &[&str] = &["/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc"];
 
@@ -34,6 +37,15 @@ pub(crate) enum Access {
     Read,
     /// Writable.
     Write,
+    /// Writable; of NTFS a journal that was not closed and a hibernated session are lost by it.
+    Force,
+}
+
+impl Access {
+    /// True when something may be written.
+    pub(crate) fn is_writable(self) -> bool {
+        matches!(self, Access::Write | Access::Force)
+    }
 }
 
 /// The kernel's name of the driver for what blkid calls `content`, if the appliance has it.
@@ -43,7 +55,7 @@ pub(crate) fn driver(content: &str) -> Option<&'static str> {
         "xfs" => Some("xfs"),
         "btrfs" => Some("btrfs"),
         "vfat" => Some("vfat"),
-        "ntfs" => Some("ntfs3"),
+        "ntfs" if ntfs3g::is_present() => Some("ntfs-3g"),
         "f2fs" if is_supported("f2fs") => Some("f2fs"),
         _ => None,
     }
@@ -89,9 +101,17 @@ pub(crate) fn mount(
 ) -> Result<()> {
     let driver = driver(content)
         .with_context(|| format!("the appliance can't mount {name}: it holds `{content}`"))?;
+    if driver == "ntfs-3g" {
+        ntfs3g::mount(node, name, target, access)?;
+        if access.is_writable() && is_read_only(target)? {
+            unmount_below(&target.display().to_string())?;
+            return Err(only_readable(name, content, Some(crate::volume::UNCLEAN)));
+        }
+        return Ok(());
+    }
     let mut flags =
         MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    if access != Access::Write {
+    if !access.is_writable() {
         flags |= MountFlags::RDONLY;
     }
     let data = CString::new(options(driver, access, extra)).context("mount options")?;
@@ -106,17 +126,19 @@ pub(crate) fn mount(
             None => anyhow::anyhow!("mounting {name} ({content}): {error}"),
         }
     })?;
-    if access == Access::Write && is_read_only(target)? {
+    if access.is_writable() && is_read_only(target)? {
         // A driver that finds damage may mount all the same, and not let anything be written.
         let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
         let node = node.file_name().unwrap_or_default().to_string_lossy();
         let why = log.last_about(&node).map(|line| line.replace(&*node, name));
-        bail!(
-            "{name} ({content}) can only be mounted read-only: {}",
-            why.unwrap_or_else(|| "the kernel does not say why".to_owned())
-        );
+        return Err(only_readable(name, content, why.as_deref()));
     }
     Ok(())
+}
+
+fn only_readable(name: &str, content: &str, why: Option<&str>) -> anyhow::Error {
+    let why = why.unwrap_or("its driver does not say why");
+    anyhow::anyhow!("{name} ({content}) can only be mounted read-only: {why}")
 }
 
 /// True when nothing can be written there, by its mount or by the file system itself (statvfs(3), `ST_RDONLY`): as ext4
@@ -186,10 +208,27 @@ impl<'a> GuestMounts<'a> {
         mount(node, device, fs_type, target.as_ref(), self.access, &extra)
     }
 
+    /// Mounts a volume beside the guest's tree.
+    pub(crate) fn mount_boot(&self, device: &str, index: usize) -> Result<guest::Root> {
+        let content = self
+            .storage
+            .map()
+            .get(device)
+            .map_or("", |device| device.content.as_str());
+        let target = format!("{BOOT}/{index}");
+        fs::create_dir_all(&target).with_context(|| format!("creating {target}"))?;
+        let (node, access) = (self.storage.node(device)?, self.access);
+        mount(node, device, content, target.as_ref(), access, "")?;
+        guest::Root::open(target.as_ref()).with_context(|| format!("opening {device}"))
+    }
+
     /// Fails when a file system stopped taking writes since it was mounted.
     pub(crate) fn still_writable(&self) -> Result<()> {
         let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
-        for target in mounted_below(&table, GUEST) {
+        for target in mounted_below(&table, GUEST)
+            .into_iter()
+            .chain(mounted_below(&table, BOOT))
+        {
             if is_read_only(target.as_ref())? {
                 let path = target.strip_prefix(GUEST).filter(|path| !path.is_empty());
                 bail!(
@@ -209,7 +248,7 @@ impl<'a> GuestMounts<'a> {
     /// Unmounts everything; a file system that can't be unmounted would be left inconsistent.
     pub(crate) fn unmount(mut self) -> Result<()> {
         self.mounted = false;
-        unmount_below(GUEST)
+        unmount_below(BOOT).and(unmount_below(GUEST))
     }
 
     fn resolve(&self, path: &str) -> Result<OwnedFd> {
@@ -239,7 +278,7 @@ impl<'a> GuestMounts<'a> {
 impl Drop for GuestMounts<'_> {
     fn drop(&mut self) {
         if self.mounted
-            && let Err(error) = unmount_below(GUEST)
+            && let Err(error) = unmount_below(BOOT).and(unmount_below(GUEST))
         {
             tracing::warn!("{error:#}");
         }
@@ -280,7 +319,7 @@ pub(crate) fn unmount_below(dir: &str) -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    Ok(())
+    ntfs3g::settle()
 }
 
 /// Field 5 of /proc/self/mountinfo (proc(5)); blanks, tabs, newlines and backslashes are octal there.

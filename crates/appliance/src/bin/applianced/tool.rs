@@ -186,7 +186,8 @@ impl Outcome {
     }
 }
 
-fn memory_file() -> Result<File> {
+/// A file without a name, in memory.
+pub(crate) fn memory_file() -> Result<File> {
     let fd = rustix::fs::memfd_create("tool", MemfdFlags::CLOEXEC)
         .context("creating a file in memory")?;
     Ok(File::from(fd))

@@ -8,6 +8,7 @@ use types::BlockDevice;
 use crate::mounts::{self, Access, GUEST};
 use crate::service::State;
 use crate::tool::Tool;
+use crate::volume;
 
 /// Of swap space this much is kept: its header is one page, and pages are up to 64 KiB (arm64, ppc64).
 const SWAP_HEADER: u64 = 64 << 10;
@@ -31,6 +32,7 @@ pub(crate) fn run(state: &State, root: &str, skip: &[String]) -> Result<u64> {
         }
         let discarded = match device.content.as_str() {
             "swap" => discard_swap(state, device),
+            "ntfs" => volume::trim(&state.storage, device),
             content if TRIMMABLE.contains(&content) => trim(state, device),
             _ => continue,
         };

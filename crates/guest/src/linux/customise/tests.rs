@@ -55,8 +55,7 @@ fn with_payload(
 ) -> Result<ConvertOutcome> {
     let lent = Lent {
         payload,
-        guest_code: None,
-        programs: None,
+        ..Lent::default()
     };
     apply_with(tree, customise, &lent)
 }
@@ -609,7 +608,7 @@ fn scripts_run_only_when_that_is_allowed_and_failing_ones_fail_the_conversion() 
     let lent = || Lent {
         payload: Payload::default(),
         guest_code: Some(&code),
-        programs: None,
+        ..Lent::default()
     };
     apply_with(&tree, vec![run("true")], &lent()).unwrap();
     assert_eq!(*code.0.lock().unwrap(), ["true"]);

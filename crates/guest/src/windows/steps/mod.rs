@@ -5,6 +5,7 @@
 pub(crate) mod addresses;
 pub(crate) mod boot_drivers;
 pub(crate) mod boot_files;
+mod control_set;
 pub(crate) mod customise;
 pub(crate) mod disks;
 pub(crate) mod driver_store;
@@ -12,9 +13,12 @@ pub(crate) mod first_boot;
 pub(crate) mod guest_agent;
 pub(crate) mod leftovers;
 pub(crate) mod save;
+#[cfg(test)]
+mod testing;
 
 use crate::Result;
 use crate::windows::convert::Context;
+use crate::windows::hibernation;
 
 /// One named step.
 pub(crate) struct Step {
@@ -28,6 +32,11 @@ pub(crate) struct Step {
 
 /// All steps in order.
 pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "hibernation",
+        essential: true,
+        apply: hibernation::apply,
+    },
     Step {
         name: "boot-drivers",
         essential: true,

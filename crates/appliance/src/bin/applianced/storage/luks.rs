@@ -15,6 +15,8 @@ const CRYPTSETUP: &str = "/usr/sbin/cryptsetup";
 const BAD_KEY: i32 = 2;
 /// The same: out of memory.
 const NO_MEMORY: i32 = 3;
+/// What cryptsetup calls BitLocker.
+const BITLK: &str = "bitlk";
 /// The id of keys that may open any volume.
 const ANY: &str = "all";
 
@@ -23,6 +25,9 @@ pub(super) fn open(storage: &mut Storage, devices: &[BlockDevice], keys: &[Key])
     for device in devices {
         let Some(kind) = kind(device) else { continue };
         let keys: Vec<&Key> = keys.iter().filter(|key| fits(key, device)).collect();
+        if keys.is_empty() && opens_by_itself(storage, device, kind)? {
+            continue;
+        }
         if keys.is_empty() {
             let what = format!(
                 "{} is encrypted, and no key was given for it",
@@ -50,6 +55,30 @@ pub(super) fn open(storage: &mut Storage, devices: &[BlockDevice], keys: &[Key])
         }
     }
     Ok(())
+}
+
+/// BitLocker that is suspended keeps its key in clear on the disk: no other is needed, if cryptsetup takes it.
+fn opens_by_itself(storage: &mut Storage, device: &BlockDevice, kind: &str) -> Result<bool> {
+    if kind != BITLK {
+        return Ok(false);
+    }
+    let none = Key {
+        id: ANY.into(),
+        secret: Vec::new(),
+    };
+    match open_one(storage, device, kind, &[&none]) {
+        Ok(Some(mapping)) => {
+            tracing::info!("{} is suspended, and opened without a key", called(device));
+            add(storage, device, &mapping)?;
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
+        // Then the words about a missing key are the better ones.
+        Err(error) => {
+            tracing::debug!("{error:#}");
+            Ok(false)
+        }
+    }
 }
 
 /// Says which keys are for no encrypted device.
@@ -96,14 +125,39 @@ fn advice(device: &BlockDevice) -> String {
         Some(uuid) => format!("UUID={uuid}"),
         None => device.name.clone(),
     };
+    if kind(device) == Some(BITLK) {
+        return format!(
+            "give its password or its recovery password (48 digits; `manage-bde -protectors -get C:` in Windows shows it) as \
+             --key {id}:key:PASSWORD, or its startup key as --key {id}:file:FILE.BEK; a key in a TPM cannot be had here; or \
+             turn BitLocker off in Windows (`manage-bde -off C:`) and convert again"
+        );
+    }
     format!("give it as --key {id}:key:PASSPHRASE or --key {id}:file:KEYFILE")
+}
+
+/// The secret as cryptsetup wants it: BitLocker's recovery password is eight groups of six digits with dashes, which people
+/// type with blanks, without anything, or with the end of a line.
+fn secret(kind: &str, secret: &[u8]) -> Vec<u8> {
+    const DIGITS: usize = 48;
+    const GROUP: usize = 6;
+    let digits: Vec<u8> = secret.iter().copied().filter(u8::is_ascii_digit).collect();
+    let is_recovery = kind == BITLK
+        && digits.len() == DIGITS
+        && secret
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b' ' | b'\r' | b'\n'));
+    if !is_recovery {
+        return secret.to_owned();
+    }
+    let groups: Vec<&[u8]> = digits.chunks(GROUP).collect();
+    groups.join(&b'-')
 }
 
 /// What cryptsetup calls its kind, if it is encrypted.
 fn kind(device: &BlockDevice) -> Option<&'static str> {
     match device.content.as_str() {
         "crypto_LUKS" => Some("luks"),
-        "BitLocker" => Some("bitlk"),
+        "BitLocker" => Some(BITLK),
         _ => None,
     }
 }
@@ -141,7 +195,7 @@ fn open_one(
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
     let short = device.name.rsplit('/').next().unwrap_or_default();
-    let mut mapping = format!("luks-{}", uuid.unwrap_or(short));
+    let mut mapping = format!("{kind}-{}", uuid.unwrap_or(short));
     if dm_name(&mapping)?.is_some() {
         // A copy on another disk.
         mapping = format!(
@@ -155,7 +209,7 @@ fn open_one(
             .args(["open", "--type", kind, "--allow-discards", "--key-file=-"])
             .arg(node)
             .arg(&mapping)
-            .stdin(&key.secret)
+            .stdin(&secret(kind, &key.secret))
             .run()?;
         match outcome.code() {
             Some(0) => return Ok(Some(mapping)),
@@ -253,5 +307,53 @@ mod tests {
             "give it as --key UUID=ab-12:key:PASSPHRASE or --key UUID=ab-12:file:KEYFILE"
         );
         assert_eq!(called(&device), "/dev/sda2 (LUKS, UUID ab-12)");
+    }
+
+    #[test]
+    fn a_recovery_password_may_be_typed_in_any_way() {
+        let wanted = "111111-222222-333333-444444-555555-666666-777777-888888";
+        let plain = wanted.replace('-', "");
+        for typed in [
+            wanted.to_owned(),
+            format!("{wanted}\r\n"),
+            plain.clone(),
+            wanted.replace('-', " "),
+        ] {
+            assert_eq!(
+                secret(BITLK, typed.as_bytes()),
+                wanted.as_bytes(),
+                "{typed}"
+            );
+        }
+        // A password that looks nearly so, and LUKS, are left alone.
+        let short = plain.get(1..).unwrap();
+        assert_eq!(secret(BITLK, short.as_bytes()), short.as_bytes());
+        assert_eq!(secret("luks", plain.as_bytes()), plain.as_bytes());
+        assert_eq!(secret(BITLK, b"open sesame\n"), b"open sesame\n");
+    }
+
+    #[test]
+    fn what_bitlocker_lacks_is_named() {
+        let device = BlockDevice {
+            name: "/dev/sda3".into(),
+            kind: DeviceKind::Partition { disk: 0, number: 3 },
+            virtual_size: 0,
+            content: "BitLocker".into(),
+            uuid: None,
+            label: None,
+            partuuid: None,
+            partlabel: None,
+            parttype: None,
+        };
+        assert_eq!(called(&device), "/dev/sda3 (BitLocker)");
+        let advice = advice(&device);
+        for words in [
+            "--key /dev/sda3:key:PASSWORD",
+            "48 digits",
+            "TPM",
+            "manage-bde -off",
+        ] {
+            assert!(advice.contains(words), "{advice}");
+        }
     }
 }

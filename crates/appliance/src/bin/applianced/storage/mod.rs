@@ -5,6 +5,7 @@ mod blkid;
 mod btrfs;
 mod disks;
 mod dm;
+mod dynamic;
 mod luks;
 mod lvm;
 mod md;
@@ -69,6 +70,7 @@ impl Storage {
         luks::check_keys(&mut storage, keys);
         btrfs::gather(&mut storage)?;
         storage.name_what_is_strange();
+        storage.name_what_is_dynamic();
         for device in &storage.map.devices {
             tracing::debug!(
                 "{}: {} bytes, {}",
@@ -100,6 +102,14 @@ impl Storage {
             .and_then(|index| self.nodes.get(index))
             .map(PathBuf::as_path)
             .with_context(|| format!("no device {name}"))
+    }
+
+    /// Where the partition of this name begins on its disk, in bytes.
+    pub(crate) fn start_of(&self, name: &str) -> Result<u64> {
+        let kname = self.node(name)?.file_name().unwrap_or_default();
+        sysfs_number(&kname.to_string_lossy(), "start")?
+            .checked_mul(512)
+            .context("a partition behind 16 EiB")
     }
 
     /// True for an old state of another volume, a copy, or a further disk of a file system that is known already.
@@ -175,6 +185,33 @@ impl Storage {
         }
     }
 
+    /// Disks that Windows manages in its own way: their volumes need not be where the partition table says.
+    fn name_what_is_dynamic(&mut self) {
+        let found: Vec<(String, &str)> = self
+            .map
+            .devices
+            .iter()
+            .filter_map(|device| Some((device.name.clone(), dynamic::kind(device)?)))
+            .collect();
+        for (name, what) in found {
+            self.warn(
+                format!("{name} is part of {what}, which is not put together here; it is copied as it is"),
+                Some("in Windows it is found again when all disks of the machine are converted together".to_owned()),
+            );
+        }
+    }
+
+    /// Refuses a system whose volume is on such a disk.
+    pub(crate) fn refuse_dynamic(&self, name: &str) -> Result<()> {
+        match self.map.get(name).and_then(dynamic::kind) {
+            Some(what) => bail!(
+                "the system volume {name} is on {what}, which can't be converted: move it to a basic disk first (an image \
+                 backup restored to a basic disk does it)"
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// True when a device with this node is known.
     fn knows(&self, node: &Path) -> bool {
         self.nodes.iter().any(|known| known == node)
@@ -204,6 +241,7 @@ impl Storage {
 
     /// Takes everything apart, the last first: md notes in its superblocks that the arrays are clean.
     pub(crate) fn deactivate(&self) -> Result<()> {
+        crate::mounts::unmount_below(crate::mounts::BOOT)?;
         crate::mounts::unmount_below(crate::mounts::GUEST)?;
         for _ in 0..MAX_DEPTH {
             let arrays = md::stop()?;

@@ -15,6 +15,8 @@ use crate::{Recorder, Root};
 struct Guest {
     dir: tempfile::TempDir,
     programs: tempfile::TempDir,
+    boot: None,
+    boot_entries: Vec::new(),
     arch: Arch,
     major: u32,
 }
@@ -71,6 +73,8 @@ impl Guest {
             firstboot: scripts,
             payload: &Payload::default(),
             programs,
+            boot: None,
+            boot_entries: Vec::new(),
         };
         context.recorder.begin("first-boot");
         apply(&mut context).unwrap();

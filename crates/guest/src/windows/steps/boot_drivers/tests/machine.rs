@@ -1,0 +1,276 @@
+//! A guest of nothing but its hives and its drivers directory; the step is run on it and its registry compared.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+
+use registry::{Hive, Kind, Logs, Value};
+use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StepReport, StorageMap, WindowsInfo};
+
+use super::super::apply;
+use crate::payload::Payload;
+use crate::windows::convert::Context;
+use crate::windows::drivers::inf::Inf;
+use crate::windows::drivers::{Package, Plan, Role};
+use crate::windows::firstboot::Scripts;
+use crate::windows::hives::Registry;
+use crate::{Recorder, Result, Root};
+
+/// The publisher of the test's catalogs.
+const CATALOG: &[u8] = b"\x30\x82 Red Hat, Inc. 0";
+
+/// One driver package: directory in the payload, role, .inf with its name.
+pub(super) struct Given {
+    pub(super) role: Role,
+    pub(super) name: &'static str,
+    pub(super) inf: Vec<u8>,
+}
+
+impl Given {
+    fn package(&self) -> Package {
+        let stem = self.name.trim_end_matches(".inf");
+        let member = |file: &str| format!("virtio-win/{stem}/{file}");
+        Package {
+            role: self.role,
+            inf_name: self.name.to_owned(),
+            inf: Inf::parse(&self.inf).unwrap(),
+            inf_sha256: crate::recorder::sha256(&self.inf),
+            members: vec![
+                member(self.name),
+                member(&format!("{stem}.sys")),
+                member(&format!("{stem}.cat")),
+            ],
+            exact: true,
+        }
+    }
+}
+
+pub(super) struct Machine {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) windows: WindowsInfo,
+    pub(super) arch: Arch,
+    pub(super) given: Vec<Given>,
+}
+
+/// What became of it.
+pub(super) struct Outcome {
+    pub(super) changes: Vec<Change>,
+    pub(super) warnings: Vec<String>,
+    pub(super) report: StepReport,
+}
+
+impl Machine {
+    pub(super) fn new(version: (u32, u32, u32), arch: Arch, system: &[u8]) -> Self {
+        let machine = Self {
+            dir: tempfile::tempdir().unwrap(),
+            windows: WindowsInfo {
+                system_root: "/Windows".to_owned(),
+                drive: "C".to_owned(),
+                major: version.0,
+                minor: version.1,
+                build: version.2,
+                product_type: "WinNT".to_owned(),
+                control_sets: vec!["ControlSet001".to_owned(), "ControlSet002".to_owned()],
+                ..WindowsInfo::default()
+            },
+            arch,
+            given: Vec::new(),
+        };
+        machine.file("System32/config/SYSTEM", system);
+        let software = Hive::create("SOFTWARE").to_bytes(1);
+        machine.file("System32/config/SOFTWARE", &software);
+        machine
+    }
+
+    /// A file below the directory of Windows.
+    pub(super) fn file(&self, path: &str, content: &[u8]) {
+        let path = self.dir.path().join("Windows").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(super) fn driver(&self, name: &str) {
+        self.file(&format!("System32/drivers/{name}"), b"MZ");
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.dir.path().join("Windows").join(path).is_file()
+    }
+
+    fn payload(&self) -> Payload {
+        let mut members: Vec<(String, Vec<u8>)> = Vec::new();
+        for given in &self.given {
+            let stem = given.name.trim_end_matches(".inf");
+            let sys = format!("MZ {stem}").into_bytes();
+            for (file, content) in [
+                ("inf", &given.inf),
+                ("sys", &sys),
+                ("cat", &CATALOG.to_vec()),
+            ] {
+                members.push((format!("virtio-win/{stem}/{stem}.{file}"), content.clone()));
+            }
+        }
+        let members: Vec<(&str, u32, &[u8])> = members
+            .iter()
+            .map(|(name, content)| (name.as_str(), 0o644, content.as_slice()))
+            .collect();
+        crate::payload::tests::payload(&members)
+    }
+
+    /// Runs the step, and writes the hives.
+    pub(super) fn run(&self) -> Result<Outcome> {
+        let root = Root::open(self.dir.path()).unwrap();
+        let guest = GuestInfo {
+            os: OsType::Windows,
+            arch: self.arch,
+            ..GuestInfo::default()
+        };
+        let payload = self.payload();
+        let mut context = Context {
+            root: &root,
+            guest: &guest,
+            windows: &self.windows,
+            options: &ConvertOptions::default(),
+            storage: &StorageMap::default(),
+            recorder: Recorder::new(&root),
+            registry: Registry::open(&root, "/Windows")?,
+            drivers: Plan {
+                packages: self.given.iter().map(Given::package).collect(),
+                warnings: Vec::new(),
+            },
+            firstboot: Scripts::default(),
+            payload: &payload,
+            programs: None,
+            boot: None,
+            boot_entries: Vec::new(),
+        };
+        context.recorder.begin("boot-drivers");
+        apply(&mut context)?;
+        context.recorder.end();
+        context.registry.save(&mut context.recorder)?;
+        let (changes, warnings, steps) = context.recorder.finish();
+        Ok(Outcome {
+            changes,
+            warnings,
+            report: steps.into_iter().next().unwrap(),
+        })
+    }
+
+    pub(super) fn values(&self, hive: &str) -> Values {
+        let path = format!("Windows/System32/config/{hive}");
+        let bytes = fs::read(self.dir.path().join(path)).unwrap();
+        let hive = Hive::recover(bytes, &Logs::default()).unwrap().hive;
+        hive.verify().unwrap();
+        let mut values = Values::new();
+        let mut left = vec![String::new()];
+        while let Some(key) = left.pop() {
+            values.insert((key.clone(), None), String::new());
+            for (name, value) in hive.values(&key).unwrap() {
+                let shown = shown(&name, &value);
+                values.insert((key.clone(), Some(name)), shown);
+            }
+            for below in hive.keys(&key).unwrap() {
+                left.push(if key.is_empty() {
+                    below
+                } else {
+                    format!("{key}\\{below}")
+                });
+            }
+        }
+        values
+    }
+
+    /// Every file below Windows but the hives.
+    pub(super) fn files(&self) -> Vec<String> {
+        let root = self.dir.path().join("Windows");
+        let mut files = Vec::new();
+        let mut left = vec![root.clone()];
+        while let Some(dir) = left.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    left.push(path);
+                } else {
+                    files.push(
+                        path.strip_prefix(&root)
+                            .unwrap()
+                            .to_str()
+                            .unwrap()
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        files.retain(|file| !file.contains("System32/config/"));
+        files.sort();
+        files
+    }
+}
+
+/// Key and name of value (`None` is the key itself), with the value as text.
+pub(super) type Values = BTreeMap<(String, Option<String>), String>;
+
+/// A value for people; the time of the conversion is none to compare.
+fn shown(name: &str, value: &Value) -> String {
+    if ["ImportDate", "UpdateDate"].contains(&name) {
+        return format!("now ({} bytes)", value.data.len());
+    }
+    match value.kind {
+        Kind::SZ => format!("{:?}", value.as_text().unwrap()),
+        Kind::EXPAND_SZ => format!("expand:{:?}", value.as_text().unwrap()),
+        Kind::MULTI_SZ => format!("multi:{:?}", value.as_multi().unwrap()),
+        Kind::DWORD if value.as_u32().is_some() => format!("dword:{:08x}", value.as_u32().unwrap()),
+        kind => {
+            let bytes: Vec<String> = value
+                .data
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            format!("hex({:x}):{}", kind.0, bytes.join(","))
+        }
+    }
+}
+
+/// As a .reg file would say it, with `+` and `-`.
+pub(super) fn diff(before: &Values, after: &Values) -> String {
+    let mut text = String::new();
+    let mut keys: Vec<&(String, Option<String>)> = before.keys().chain(after.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let mut last = None;
+    for key in keys {
+        let (old, new) = (before.get(key), after.get(key));
+        if old == new {
+            continue;
+        }
+        let sign = match (old, new) {
+            (None, _) if key.1.is_none() => "+",
+            (_, None) if key.1.is_none() => "-",
+            _ => " ",
+        };
+        if last != Some(&key.0) {
+            writeln!(text, "{sign}[{}]", key.0).unwrap();
+            last = Some(&key.0);
+        }
+        let Some(name) = &key.1 else { continue };
+        for (sign, value) in [("-", old), ("+", new)] {
+            if let Some(value) = value {
+                writeln!(text, "{sign}\"{name}\"={value}").unwrap();
+            }
+        }
+    }
+    text
+}
+
+/// A hive of these values; a name that is empty makes the key only.
+pub(super) fn hive(values: &[(&str, &str, Value)]) -> Vec<u8> {
+    let mut hive = Hive::create("SYSTEM");
+    for (key, name, value) in values {
+        if name.is_empty() {
+            hive.create_key(key).unwrap();
+        } else {
+            hive.set(key, name, value).unwrap();
+        }
+    }
+    hive.to_bytes(1)
+}

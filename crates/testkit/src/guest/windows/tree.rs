@@ -1,0 +1,129 @@
+//! What is on C:.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use registry::{Hive, Logs, Value};
+
+use super::volume::{noise, protect};
+use super::{Windows, boot, disk};
+
+/// Bytes of noise: a third each in pagefile.sys, hiberfil.sys, and files that were deleted.
+pub(super) const NOISE: u64 = 96 << 20;
+/// Seconds from 1601 to 2023 in units of 100 ns: when an edited hive was written.
+const WRITTEN: u64 = 133_000_000_000_000_000;
+
+/// Folders that every Windows has, as far as something looks at them.
+const FOLDERS: &[&str] = &[
+    "Windows/System32/config/RegBack",
+    "Windows/System32/drivers/etc",
+    "Windows/System32/DriverStore/FileRepository",
+    "Windows/System32/Tasks",
+    "Windows/inf",
+    "Windows/Temp",
+    "Windows/Boot/EFI",
+    "Windows/Boot/PCAT",
+    "Program Files/Common Files",
+    "ProgramData",
+    "Users/Public/Desktop",
+    "System Volume Information",
+];
+
+/// Fills C:.
+pub(super) fn fill(which: Windows, hives: &Path, root: &Path) -> Result<()> {
+    protect(root)?;
+    for folder in FOLDERS {
+        fs::create_dir_all(root.join(folder)).with_context(|| format!("creating {folder}"))?;
+    }
+    if which == Windows::EightOne {
+        fs::create_dir_all(root.join("Program Files (x86)"))?;
+        fs::create_dir_all(root.join("Windows/SysWOW64"))?;
+    }
+    let put = |path: &str, bytes: &[u8]| {
+        fs::write(root.join(path), bytes).with_context(|| format!("writing {path}"))
+    };
+    let program = boot::program(which);
+    for path in [
+        "Windows/explorer.exe",
+        "Windows/System32/cmd.exe",
+        "Windows/System32/ntoskrnl.exe",
+        "Windows/System32/winload.exe",
+        "Windows/System32/drivers/disk.sys",
+        "Windows/System32/drivers/storport.sys",
+    ] {
+        put(path, &program)?;
+    }
+    if which == Windows::EightOne {
+        put("Windows/System32/winload.efi", &program)?;
+        put("Windows/Boot/EFI/bootmgfw.efi", &program)?;
+    }
+    put(
+        "Windows/inf/disk.inf",
+        b"[Version]\r\nSignature=\"$Windows NT$\"\r\n",
+    )?;
+    put(
+        "Windows/System32/drivers/etc/hosts",
+        b"127.0.0.1 localhost\r\n",
+    )?;
+    put("Windows/System32/config/SYSTEM", &system(which, hives)?)?;
+    let software = closed(fs::read(hives.join("SOFTWARE")).context("reading SOFTWARE")?);
+    put("Windows/System32/config/SOFTWARE", &software)?;
+    for name in ["SAM", "SECURITY", "DEFAULT"] {
+        let bytes = Hive::create(name).to_bytes(WRITTEN);
+        put(&format!("Windows/System32/config/{name}"), &bytes)?;
+    }
+    put(
+        "Users/Public/Desktop/letter.txt",
+        b"Dear administrator,\r\n",
+    )?;
+    let third = usize::try_from(NOISE / 3)?;
+    put("deleted", &noise(1, third))?;
+    put("pagefile.sys", &noise(2, third))?;
+    // A session that woke up: its memory is of no use any more.
+    put("hiberfil.sys", &[vec![0; 4096], noise(3, third)].concat())?;
+    fs::remove_file(root.join("deleted"))?;
+    Ok(())
+}
+
+/// The hive as a shutdown leaves it. Those of the fixtures were copied from running systems, without their logs: the second
+/// sequence number is made the first, and the checksum right (regf: XOR of the words before it, never 0 or -1).
+fn closed(mut hive: Vec<u8>) -> Vec<u8> {
+    const SEQUENCE: [std::ops::Range<usize>; 2] = [4..8, 8..12];
+    const CHECKSUM: std::ops::Range<usize> = 508..512;
+    let [first, second] = SEQUENCE;
+    if let Some(number) = hive.get(first).map(<[u8]>::to_vec)
+        && let Some(place) = hive.get_mut(second)
+    {
+        place.copy_from_slice(&number);
+    }
+    let (words, _) = hive
+        .get(..CHECKSUM.start)
+        .unwrap_or_default()
+        .as_chunks::<4>();
+    let sum = words
+        .iter()
+        .fold(0, |sum, word| sum ^ u32::from_le_bytes(*word));
+    let sum = match sum {
+        0 => 1,
+        u32::MAX => u32::MAX - 1,
+        sum => sum,
+    };
+    if let Some(place) = hive.get_mut(CHECKSUM) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+    hive
+}
+
+/// SYSTEM; that of the machine with UEFI knows its C: by the partition's GUID, as Windows notes it.
+fn system(which: Windows, hives: &Path) -> Result<Vec<u8>> {
+    let bytes = closed(fs::read(hives.join("SYSTEM")).context("reading SYSTEM")?);
+    if which == Windows::Seven {
+        return Ok(bytes);
+    }
+    let mut hive = Hive::recover(bytes, &Logs::default())?.hive;
+    let id = [b"DMIO:ID:".to_vec(), boot::guid(disk::SYSTEM_GUID)].concat();
+    hive.set("MountedDevices", "\\DosDevices\\C:", &Value::binary(id))?;
+    hive.verify()?;
+    Ok(hive.to_bytes(WRITTEN))
+}
