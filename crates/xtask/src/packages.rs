@@ -142,6 +142,7 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
+    ("xorriso", Group::Test, "ISOs of drivers"),
     ("wine64", Group::Test, "runs the first-boot program"),
     ("wine", Group::Test, "its wineboot and wineserver"),
     ("chromium", Group::Test, "looks at the server's web page"),

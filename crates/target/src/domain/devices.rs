@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use image::Preallocation;
-use types::{BlockBus, Display, Machine, MachineType, NetBus, Nic, NicNetwork, SectorSizes};
+use types::{
+    BlockBus, Display, Firmware, Machine, MachineType, NetBus, Nic, NicNetwork, SectorSizes,
+};
 
 use crate::domain::DomainSpec;
 use crate::domain::platform::{Drives, Platform, SATA_PORTS, Slot};
@@ -12,6 +14,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Longest serial number that virtio-blk can show (virtio 1.2, section 5.2.6.1).
 const MAX_SERIAL_BYTES: usize = 20;
+/// First build of Windows 11.
+const WINDOWS_11: u32 = 22000;
 /// Largest sector that every QEMU's disks can have, in bytes.
 const MAX_SECTOR_SIZE: u32 = 32768;
 
@@ -305,7 +309,7 @@ fn extras(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) ->
 /// The new TPM is empty: what the old one held never leaves it.
 fn tpm(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) -> Option<Element> {
     if !spec.machine.tpm {
-        return None;
+        return tpm_of_windows_11(spec, platform, notes);
     }
     let lost = "the guest loses the keys that its old TPM held";
     if !spec.tpm_emulator {
@@ -317,6 +321,31 @@ fn tpm(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) -> Op
     notes.push(format!(
         "the machine had a TPM: the domain gets an empty one (swtpm), and {lost}"
     ));
+    Some(emulated_tpm(platform))
+}
+
+/// Windows 11 wants one (Microsoft: Windows 11 requirements), had its old machine one or not.
+fn tpm_of_windows_11(
+    spec: &DomainSpec<'_>,
+    platform: Platform,
+    notes: &mut Vec<String>,
+) -> Option<Element> {
+    let windows = spec.guest?.windows.as_ref()?;
+    let is_11 = windows.build >= WINDOWS_11 && windows.product_type.eq_ignore_ascii_case("WinNT");
+    if !is_11 || platform.firmware != Firmware::Uefi {
+        return None;
+    }
+    if !spec.tpm_emulator {
+        notes.push(
+            "Windows 11 expects a TPM for its upgrades, but the host has no swtpm: the domain has none".to_owned(),
+        );
+        return None;
+    }
+    notes.push("Windows 11 expects a TPM: the domain gets an empty one (swtpm)".to_owned());
+    Some(emulated_tpm(platform))
+}
+
+fn emulated_tpm(platform: Platform) -> Element {
     // CRB exists on q35; older systems know TIS.
     let model = if platform.machine == MachineType::Q35 {
         "tpm-crb"
@@ -326,5 +355,5 @@ fn tpm(spec: &DomainSpec<'_>, platform: Platform, notes: &mut Vec<String>) -> Op
     let backend = element("backend")
         .attr("type", "emulator")
         .attr("version", "2.0");
-    Some(element("tpm").attr("model", model).child(backend))
+    element("tpm").attr("model", model).child(backend)
 }

@@ -27,6 +27,19 @@ const LIBOSINFO: &str = "http://libosinfo.org/xmlns/libvirt/domain/1.0";
 /// Retries of a spinlock before the guest tells the hypervisor: the value that virt-manager uses for Windows.
 const HYPERV_SPINLOCK_RETRIES: &str = "8191";
 
+/// The other enlightenments that virt-manager gives Windows; libvirt has had all since 5.0, Linux since 4.20. synic needs
+/// vpindex, stimer needs both and the hypervclock, tlbflush and ipi need vpindex (QEMU, docs/system/i386/hyperv.rst).
+const HYPERV: [&str; 8] = [
+    "vpindex",
+    "runtime",
+    "synic",
+    "stimer",
+    "reset",
+    "frequencies",
+    "tlbflush",
+    "ipi",
+];
+
 /// What a domain is made from.
 #[derive(Clone, Debug)]
 pub struct DomainSpec<'a> {
@@ -219,14 +232,15 @@ fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
     if platform.arch != "x86_64" {
         return features;
     }
-    // Hyper-V enlightenments exist under KVM only.
-    let hyperv = (platform.windows && spec.domain_type == DomainType::Kvm).then(|| {
-        let on = |name| element(name).attr("state", "on");
+    let hyperv = has_enlightenments(spec, platform).then(|| {
+        let on = |name: &'static str| element(name).attr("state", "on");
+        let spinlocks = on("spinlocks").attr("retries", HYPERV_SPINLOCK_RETRIES);
         element("hyperv")
             .attr("mode", "custom")
             .child(on("relaxed"))
             .child(on("vapic"))
-            .child(on("spinlocks").attr("retries", HYPERV_SPINLOCK_RETRIES))
+            .child(spinlocks)
+            .children(HYPERV.into_iter().map(on))
     });
     let smm = platform
         .secure_boot
@@ -236,6 +250,14 @@ fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {
         .children(on("pae"))
         .children(hyperv)
         .children(smm)
+}
+
+/// Hyper-V enlightenments exist under KVM only, and Windows knows them from Vista and 2008 on (Microsoft: Hypervisor
+/// Top-Level Functional Specification).
+pub(crate) fn has_enlightenments(spec: &DomainSpec<'_>, platform: Platform) -> bool {
+    let version = spec.guest.and_then(|guest| guest.windows.as_ref());
+    let is_older = version.is_some_and(|windows| (1..6).contains(&windows.major));
+    platform.windows && spec.domain_type == DomainType::Kvm && !is_older
 }
 
 /// Features of the platform. Only of a physical machine are they a wish (`p2v.cpu.acpi=` …): what another hypervisor
@@ -320,7 +342,7 @@ fn clock(spec: &DomainSpec<'_>, platform: Platform) -> Element {
     }
     // Lost ticks are made up for one way in each timer, and the slow HPET stays away: as virt-manager does.
     let timer = |name: &str| element("timer").attr("name", name);
-    let hyperv = platform.windows && spec.domain_type == DomainType::Kvm;
+    let hyperv = has_enlightenments(spec, platform);
     clock
         .child(timer("rtc").attr("tickpolicy", "catchup"))
         .child(timer("pit").attr("tickpolicy", "delay"))

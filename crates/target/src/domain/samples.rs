@@ -212,6 +212,27 @@ pub(crate) fn windows() -> Sample {
     sample
 }
 
+/// Windows 11 with all drivers, from a machine without a TPM.
+pub(crate) fn windows_11() -> Sample {
+    let mut sample = uefi();
+    sample.name = "win11".into();
+    sample.machine.tpm = false;
+    sample.caps.rtc_utc = false;
+    sample.guest = Some(GuestInfo {
+        os: OsType::Windows,
+        distro: "windows".into(),
+        osinfo_id: Some("http://microsoft.com/win/11".into()),
+        windows: Some(types::WindowsInfo {
+            major: 10,
+            build: 26100,
+            product_type: "WinNT".into(),
+            ..types::WindowsInfo::default()
+        }),
+        ..debian()
+    });
+    sample
+}
+
 /// A guest from before virtio.
 pub(crate) fn old() -> Sample {
     let mut sample = windows();
@@ -288,6 +309,7 @@ pub(crate) fn all() -> Vec<(&'static str, Sample)> {
         ("uefi-emulated", emulated),
         ("many-disks-and-nics", many()),
         ("windows-sata-e1000e", windows()),
+        ("windows-11", windows_11()),
         ("old-i440fx", old()),
     ]
 }

@@ -78,6 +78,40 @@ fn every_domain_is_valid_by_libvirts_schema() {
 }
 
 #[test]
+fn only_windows_11_gets_a_tpm_that_it_never_had_and_xp_no_enlightenments() {
+    let tpm = |build: u32, product: &str, emulator: bool| {
+        let mut sample = samples::windows_11();
+        let windows = sample.guest.as_mut().unwrap().windows.as_mut().unwrap();
+        windows.build = build;
+        windows.product_type = product.to_owned();
+        let spec = DomainSpec {
+            tpm_emulator: emulator,
+            ..sample.spec()
+        };
+        let built = build_of(&spec);
+        (built.xml.contains("tpm-crb"), built.notes.len())
+    };
+    assert_eq!(tpm(22000, "WinNT", true), (true, 1));
+    assert_eq!(tpm(22000, "WinNT", false), (false, 1));
+    assert_eq!(tpm(19045, "WinNT", true), (false, 0));
+    assert_eq!(tpm(26100, "ServerNT", true), (false, 0));
+    let mut sample = samples::windows();
+    sample.guest.as_mut().unwrap().windows = Some(types::WindowsInfo {
+        major: 5,
+        minor: 1,
+        ..types::WindowsInfo::default()
+    });
+    let xml = build_of(&sample.spec()).xml;
+    assert!(!xml.contains("hyperv"), "{xml}");
+    sample.guest.as_mut().unwrap().windows = None;
+    assert!(build_of(&sample.spec()).xml.contains("<ipi state=\"on\"/>"));
+}
+
+fn build_of(spec: &DomainSpec<'_>) -> BuiltDomain {
+    build(spec).unwrap()
+}
+
+#[test]
 fn the_uuid_is_left_out_unless_asked_for() {
     let sample = samples::bios();
     assert!(!build(&sample.spec()).unwrap().xml.contains("<uuid>"));

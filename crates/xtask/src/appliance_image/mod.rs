@@ -198,7 +198,7 @@ fn build_applianced(options: &BuildOptions) -> Result<PathBuf> {
 
 /// Compiles the programs that go into Windows guests; gives name and content of each.
 fn windows_programs(dir: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let built = WindowsArch::ALL.map(|arch| {
+    let built = WindowsArch::ALL.map(|arch| -> Result<_> {
         let path = testkit::firstboot::build(arch, dir)?;
         let data = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok((arch.file(), data))
