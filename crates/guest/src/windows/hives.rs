@@ -21,7 +21,6 @@ use crate::{Error, ErrorKind, Recorder, Result, Root};
 
 use self::file::HiveFile;
 
-mod control_sets;
 mod file;
 mod notation;
 #[cfg(test)]

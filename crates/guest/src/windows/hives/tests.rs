@@ -58,11 +58,20 @@ fn convert(dir: &Path) -> Vec<Change> {
     let mut registry = Registry::open(&root, "/windows").unwrap();
     registry.check_space(&root).unwrap();
     let mut recorder = Recorder::new(&root);
-    let path = "Services\\viostor";
     let start = Value::dword(0);
-    registry
-        .set_in_control_sets(&mut recorder, path, "Start", &start, "to boot")
-        .unwrap();
+    for set in ["ControlSet002", "ControlSet001"] {
+        let path = format!("{set}\\Services\\viostor");
+        registry
+            .set(
+                &mut recorder,
+                Which::System,
+                &path,
+                "Start",
+                &start,
+                "to boot",
+            )
+            .unwrap();
+    }
     registry.save(&mut recorder).unwrap();
     recorder.finish().0
 }
@@ -232,24 +241,6 @@ fn what_cannot_be_read_is_refused_in_one_line() {
     assert_eq!(refusal(dir.path()).kind(), ErrorKind::Corrupt);
     fs::remove_file(&path).unwrap();
     assert_eq!(refusal(dir.path()).kind(), ErrorKind::NotFound);
-}
-
-#[test]
-fn control_sets_are_those_that_windows_may_start_from() {
-    let mut hive = system();
-    assert_eq!(
-        control_sets::control_sets(&hive).unwrap(),
-        ["ControlSet002", "ControlSet001"]
-    );
-    hive.set("Select", "LastKnownGood", &Value::dword(7))
-        .unwrap();
-    hive.set("Select", "Current", &Value::text("x")).unwrap();
-    assert_eq!(
-        control_sets::control_sets(&hive).unwrap(),
-        ["ControlSet001"]
-    );
-    hive.delete_key("Select").unwrap();
-    assert!(control_sets::control_sets(&hive).is_err());
 }
 
 #[test]

@@ -71,8 +71,6 @@ impl Guest {
             payload: Payload::default(),
             drivers: Plan::default(),
             programs: true,
-            boot: None,
-            boot_entries: Vec::new(),
         }
     }
 

@@ -15,8 +15,6 @@ use crate::{Recorder, Root};
 struct Guest {
     dir: tempfile::TempDir,
     programs: tempfile::TempDir,
-    boot: None,
-    boot_entries: Vec::new(),
     arch: Arch,
     major: u32,
 }
