@@ -27,9 +27,14 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     })
 }
 
-/// Builds every sample that is not in the cache.
-pub(crate) fn build_all() -> Result<()> {
-    build(&Sample::ALL)
+/// Builds the samples that the tests want and that are not in the cache; only long stories want the one on an array.
+pub(crate) fn build_for_tests(all: bool) -> Result<()> {
+    let wanted = Sample::ALL.into_iter();
+    build(
+        &wanted
+            .filter(|sample| all || *sample != Sample::Md)
+            .collect::<Vec<_>>(),
+    )
 }
 
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]

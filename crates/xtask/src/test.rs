@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{self, Profile};
-use crate::{dist, iso, matrix, packages, samples};
+use crate::{dist, iso, matrix, packages, run, samples};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -16,11 +15,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let all = !all.is_empty();
     packages::ensure(packages::Group::Test)?;
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
-    let image = dist::appliance(Profile::Dev)?;
-    run::build("v2v", "v2v", Profile::Dev)?;
-    run::build("agent", "p2v-agent", Profile::Dev)?;
+    run::build_tests()?;
+    eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
+    let image = dist::appliance_around(run::built("applianced")?)?;
     iso::for_tests()?;
-    samples::build_all()?;
+    samples::build_for_tests(all)?;
     matrix::build_sample(all)?;
     let skips = testkit::skip_log();
     if skips.exists() {
