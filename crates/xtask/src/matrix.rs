@@ -108,32 +108,37 @@ fn options(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// Builds the guests that tests/matrix_guests_boot.rs proves.
-pub(crate) fn build_sample(all: bool) -> Result<()> {
+/// The guests that tests/matrix_guests_boot.rs proves.
+pub(crate) fn for_tests(all: bool) -> impl Iterator<Item = MatrixGuest> {
     let names = if all { SAMPLE } else { SHORT_SAMPLE };
-    let guests = names.iter().filter_map(|name| matrix::by_name(name));
-    build_only(&guests.copied().collect::<Vec<_>>())
+    names
+        .iter()
+        .filter_map(|name| matrix::by_name(name).copied())
 }
 
 fn build_only(guests: &[MatrixGuest]) -> Result<()> {
     let mut failed = 0;
     for guest in guests {
-        let begin = Instant::now();
-        match matrix::build(guest) {
-            Ok(built) => say(&format!(
-                "{} ({:.1} s)",
-                built.disks[0].display(),
-                begin.elapsed().as_secs_f64()
-            )),
-            Err(err) => {
-                failed += 1;
-                say(&format!("{}: {err:#}", guest.name));
-            }
+        if let Err(err) = build(guest) {
+            failed += 1;
+            say(&format!("{}: {err:#}", guest.name));
         }
     }
     if failed > 0 {
         bail!("{failed} guests could not be built");
     }
+    Ok(())
+}
+
+/// Builds it unless it is in the cache.
+pub(crate) fn build(guest: &MatrixGuest) -> Result<()> {
+    let begin = Instant::now();
+    let built = matrix::build(guest)?;
+    say(&format!(
+        "{} ({:.1} s)",
+        built.disks[0].display(),
+        begin.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 

@@ -117,6 +117,19 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
+    ("sqlite3", Group::Test, "makes databases of rpm"),
+    ("db5.3-util", Group::Test, "makes old databases of rpm"),
+    ("rpm", Group::Test, "makes a database of its own"),
+    (
+        "selinux-utils",
+        Group::Test,
+        "matchpathcon, second reader of file_contexts",
+    ),
+    (
+        "busybox-static",
+        Group::Test,
+        "one more shell for first-boot scripts",
+    ),
     ("chromium", Group::Test, "looks at the server's web page"),
     ("chromium-driver", Group::Test, "drives it"),
 ];

@@ -1,9 +1,13 @@
 //! `cargo xtask test` and `cargo xtask check`.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use testkit::guest::Sample;
+use testkit::guest::matrix::MatrixGuest;
 
 use crate::{dist, iso, matrix, packages, run, samples};
 
@@ -15,12 +19,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let all = !all.is_empty();
     packages::ensure(packages::Group::Test)?;
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
-    run::build_tests()?;
-    eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
-    let image = dist::appliance_around(run::built("applianced")?)?;
-    iso::for_tests()?;
-    samples::build_for_tests(all)?;
-    matrix::build_sample(all)?;
+    let image = thread::scope(|scope| {
+        let guests = scope.spawn(|| guests(all));
+        run::build_tests()?;
+        eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
+        let image = dist::appliance_around(run::built("applianced")?)?;
+        iso::for_tests()?;
+        let guests = guests.join();
+        guests.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        anyhow::Ok(image)
+    })?;
     let skips = testkit::skip_log();
     if skips.exists() {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
@@ -51,6 +59,36 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the guests that the tests want, two at a time and beside cargo: much of it is waiting, for packages and for the
+/// disk.
+fn guests(all: bool) -> Result<()> {
+    let samples = samples::for_tests(all).map(Guest::Sample);
+    let guests: Vec<Guest> = samples
+        .chain(matrix::for_tests(all).map(Guest::Matrix))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(guest) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match guest {
+                Guest::Sample(sample) => samples::build(*sample)?,
+                Guest::Matrix(guest) => matrix::build(guest)?,
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let second = scope.spawn(work);
+        let first: Result<()> = work();
+        let second = second.join();
+        first.and(second.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+enum Guest {
+    Sample(Sample),
+    Matrix(MatrixGuest),
 }
 
 /// Formatting and lints, warnings refused.
