@@ -88,6 +88,9 @@ fn a_vmware_machine_with_a_snapshot_boots() -> Result<()> {
 
 #[test]
 fn an_exported_hyper_v_machine_boots() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let guest = sample(Sample::Bios)?;
     let folder = tempfile::tempdir_in(testkit::target_dir())?;
     let (machines, disks) = (

@@ -45,5 +45,5 @@ pub use guest::{Sample, SampleGuest, sample};
 pub use libvirtd::Libvirtd;
 pub use places::{cache_dir, fixture, fixtures, p2v_agent, p2v_iso, repo, target_dir, v2v};
 pub use skips::{
-    LONG, has_tool, is_root, long_story, require_root, require_tool, skip, skip_log, uid,
+    LONG, has_tool, is_root, long_story, require_root, require_tool, skip, skip_log, tells_all, uid,
 };

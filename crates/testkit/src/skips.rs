@@ -70,11 +70,17 @@ pub const LONG: &str = "long: cargo xtask test --all";
 /// sets `V2V_TEST_ALL` and tells it.
 #[must_use]
 pub fn long_story() -> bool {
-    let all = env::var_os("V2V_TEST_ALL").is_some();
+    let all = tells_all();
     if !all {
         skip(LONG);
     }
     all
+}
+
+/// `cargo xtask test --all`: stories tell their long version.
+#[must_use]
+pub fn tells_all() -> bool {
+    env::var_os("V2V_TEST_ALL").is_some()
 }
 
 /// Our effective user id.

@@ -98,11 +98,17 @@ fn the_bios_original_boots_on_sata() -> Result<()> {
 
 #[test]
 fn the_uefi_original_boots_on_sata() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     original_boots(Sample::Uefi, Bus::Sata)
 }
 
 #[test]
 fn the_lvm_original_boots_on_lsi_sas() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     original_boots(Sample::Lvm, Bus::LsiSas)
 }
 
@@ -113,10 +119,16 @@ fn the_unconverted_bios_guest_drops_to_the_initramfs_shell_on_virtio() -> Result
 
 #[test]
 fn the_unconverted_uefi_guest_drops_to_the_initramfs_shell_on_virtio() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     unconverted_does_not_come_up_on_virtio(Sample::Uefi)
 }
 
 #[test]
 fn the_unconverted_lvm_guest_drops_to_the_initramfs_shell_on_virtio() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     unconverted_does_not_come_up_on_virtio(Sample::Lvm)
 }

@@ -37,7 +37,11 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// Builds the appliance image around an applianced of this profile; returns its folder.
 pub(crate) fn appliance(profile: Profile) -> Result<PathBuf> {
-    let applianced = run::build("appliance", "applianced", profile)?;
+    appliance_around(run::build("appliance", "applianced", profile)?)
+}
+
+/// Builds the appliance image around this applianced; returns its folder.
+pub(crate) fn appliance_around(applianced: PathBuf) -> Result<PathBuf> {
     let mut options = appliance_image::BuildOptions::new(&testkit::repo());
     options.target_dir = testkit::target_dir();
     options.applianced = Some(applianced);

@@ -28,10 +28,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   appliance      only the appliance image
   iso [--agent PATH]
                  target/iso: p2v.iso, and its kernel and initrd for PXE
-  matrix [--build | --converted] [--jobs N] [NAME…]
+  matrix [--build | --unconverted | --converted] [--jobs N] [NAME…]
                  every guest of the matrix converted and booted: a table, and
-                 target/matrix/matrix.json; --build: only made, --converted: not
-                 booted before
+                 target/matrix/matrix.json; --build: only made, --unconverted:
+                 only booted as they are, --converted: not booted before
   samples        only the sample guests
   packages       only the Debian packages";
 

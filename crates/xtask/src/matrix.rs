@@ -1,4 +1,4 @@
-//! `cargo xtask matrix [--jobs N] [--build | --converted] [NAME…]`: builds the guests of the matrix, proves that each boots on VMware's
+//! `cargo xtask matrix [--jobs N] [--build | --unconverted | --converted] [NAME…]`: builds the guests of the matrix, proves that each boots on VMware's
 //! hardware and not on virtio as it is, converts it, boots the result on virtio-blk and on virtio-scsi; a table, and
 //! target/matrix/matrix.json.
 
@@ -34,14 +34,26 @@ struct Row {
 struct Options {
     guests: Vec<MatrixGuest>,
     jobs: usize,
-    only_build: bool,
-    only_converted: bool,
+    part: Part,
+}
+
+/// What is done of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// `--build`: the guests are made.
+    Build,
+    /// `--unconverted`: and booted as they are.
+    Unconverted,
+    /// `--converted`: and converted and booted.
+    Converted,
+    /// Both.
+    All,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let options = options(args)?;
     packages::ensure(packages::Group::Test)?;
-    if options.only_build {
+    if options.part == Part::Build {
         return build_only(&options.guests);
     }
     let image = dist::appliance(Profile::Dev)?;
@@ -54,7 +66,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         for _ in 0..options.jobs {
             scope.spawn(|| {
                 while let Some(guest) = options.guests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = prove(guest, &out, &image, options.only_converted);
+                    let row = prove(guest, &out, &image, options.part);
                     say(&line(&row));
                     for error in &row.errors {
                         say(&format!("    {}", error.replace('\n', "\n    ")));
@@ -76,14 +88,14 @@ fn options(args: &[String]) -> Result<Options> {
     let mut options = Options {
         guests: Vec::new(),
         jobs: (cores / 2).max(1),
-        only_build: false,
-        only_converted: false,
+        part: Part::All,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--build" => options.only_build = true,
-            "--converted" => options.only_converted = true,
+            "--build" => options.part = Part::Build,
+            "--unconverted" => options.part = Part::Unconverted,
+            "--converted" => options.part = Part::Converted,
             "--jobs" => {
                 let number = args.next().and_then(|text| text.parse().ok());
                 options.jobs = number
@@ -108,27 +120,20 @@ fn options(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// Builds the guests that tests/matrix_guests_boot.rs proves.
-pub(crate) fn build_sample(all: bool) -> Result<()> {
+/// The guests that tests/matrix_guests_boot.rs proves.
+pub(crate) fn for_tests(all: bool) -> impl Iterator<Item = MatrixGuest> {
     let names = if all { SAMPLE } else { SHORT_SAMPLE };
-    let guests = names.iter().filter_map(|name| matrix::by_name(name));
-    build_only(&guests.copied().collect::<Vec<_>>())
+    names
+        .iter()
+        .filter_map(|name| matrix::by_name(name).copied())
 }
 
 fn build_only(guests: &[MatrixGuest]) -> Result<()> {
     let mut failed = 0;
     for guest in guests {
-        let begin = Instant::now();
-        match matrix::build(guest) {
-            Ok(built) => say(&format!(
-                "{} ({:.1} s)",
-                built.disks[0].display(),
-                begin.elapsed().as_secs_f64()
-            )),
-            Err(err) => {
-                failed += 1;
-                say(&format!("{}: {err:#}", guest.name));
-            }
+        if let Err(err) = build(guest) {
+            failed += 1;
+            say(&format!("{}: {err:#}", guest.name));
         }
     }
     if failed > 0 {
@@ -137,8 +142,20 @@ fn build_only(guests: &[MatrixGuest]) -> Result<()> {
     Ok(())
 }
 
+/// Builds it unless it is in the cache.
+pub(crate) fn build(guest: &MatrixGuest) -> Result<()> {
+    let begin = Instant::now();
+    let built = matrix::build(guest)?;
+    say(&format!(
+        "{} ({:.1} s)",
+        built.disks[0].display(),
+        begin.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
 /// Everything of one guest; a failure ends what depends on it.
-fn prove(guest: &MatrixGuest, out: &Path, appliance: &Path, only_converted: bool) -> Row {
+fn prove(guest: &MatrixGuest, out: &Path, appliance: &Path, part: Part) -> Row {
     let mut row = Row {
         guest: *guest,
         old: None,
@@ -146,19 +163,22 @@ fn prove(guest: &MatrixGuest, out: &Path, appliance: &Path, only_converted: bool
         boots: [None; 2],
         errors: Vec::new(),
     };
-    if let Err(err) = try_prove(&mut row, out, appliance, only_converted) {
+    if let Err(err) = try_prove(&mut row, out, appliance, part) {
         row.errors.push(format!("{err:#}"));
     }
     row
 }
 
-fn try_prove(row: &mut Row, out: &Path, appliance: &Path, only_converted: bool) -> Result<()> {
+fn try_prove(row: &mut Row, out: &Path, appliance: &Path, part: Part) -> Result<()> {
     let built = matrix::build(&row.guest)?;
-    if !only_converted {
+    if part != Part::Converted {
         match matrix::unconverted(&built) {
             Ok(proof) => row.old = Some(proof.old_login),
             Err(err) => row.errors.push(format!("{err:#}")),
         }
+    }
+    if part == Part::Unconverted {
+        return Ok(());
     }
     let out = out.join(row.guest.name);
     if out.exists() {

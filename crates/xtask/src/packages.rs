@@ -18,6 +18,8 @@ pub(crate) enum Group {
     Demo,
     /// `cargo xtask test`.
     Test,
+    /// `cargo xtask test --all`.
+    All,
     /// `cargo xtask bench`: the program that we compare with.
     Bench,
 }
@@ -88,7 +90,7 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ),
     (
         "python3-venv",
-        Group::Test,
+        Group::All,
         "regipy, another one, in an environment of its own",
     ),
     (
@@ -143,8 +145,21 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     ("openssh-sftp-server", Group::Test, "the files at that end"),
     ("zip", Group::Test, "zipped OVAs"),
     ("xorriso", Group::Test, "ISOs of drivers"),
-    ("wine64", Group::Test, "runs the first-boot program"),
-    ("wine", Group::Test, "its wineboot and wineserver"),
+    ("wine64", Group::All, "runs the first-boot program"),
+    ("wine", Group::All, "its wineboot and wineserver"),
+    ("sqlite3", Group::Test, "makes databases of rpm"),
+    ("db5.3-util", Group::Test, "makes old databases of rpm"),
+    ("rpm", Group::Test, "makes a database of its own"),
+    (
+        "selinux-utils",
+        Group::Test,
+        "matchpathcon, second reader of file_contexts",
+    ),
+    (
+        "busybox",
+        Group::Test,
+        "one more shell for first-boot scripts",
+    ),
     ("chromium", Group::Test, "looks at the server's web page"),
     ("chromium-driver", Group::Test, "drives it"),
 ];

@@ -38,11 +38,31 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// `cargo` in the repository.
+/// `cargo` in the repository. CI builds once and never again: what makes the next build quicker is not kept there.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(testkit::repo());
+    if std::env::var_os("CI").is_some() {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     command
+}
+
+/// Builds every program and every test of the workspace. In one call, because cargo chooses the features of each
+/// dependency for what it is asked for: package after package, most dependencies would be built three times.
+pub(crate) fn build_tests() -> Result<()> {
+    run(&mut cargo(&[
+        "build",
+        "--locked",
+        "--workspace",
+        "--bins",
+        "--tests",
+    ]))
+}
+
+/// A program that [`build_tests`] has built.
+pub(crate) fn built(bin: &str) -> Result<PathBuf> {
+    exists(&testkit::target_dir().join(Profile::Dev.dir()).join(bin))
 }
 
 /// Builds the binary `bin` of `package` and returns its path.

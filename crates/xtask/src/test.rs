@@ -1,12 +1,15 @@
 //! `cargo xtask test` and `cargo xtask check`.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use testkit::guest::Sample;
+use testkit::guest::matrix::MatrixGuest;
 
-use crate::run::{self, Profile};
-use crate::{dist, iso, matrix, packages, samples};
+use crate::{dist, iso, matrix, packages, run, samples};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -14,14 +17,21 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let start = Instant::now();
     let (all, args): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| *arg == "--all");
     let all = !all.is_empty();
-    packages::ensure(packages::Group::Test)?;
+    packages::ensure(match all {
+        true => packages::Group::All,
+        false => packages::Group::Test,
+    })?;
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
-    let image = dist::appliance(Profile::Dev)?;
-    run::build("v2v", "v2v", Profile::Dev)?;
-    run::build("agent", "p2v-agent", Profile::Dev)?;
-    iso::for_tests()?;
-    samples::build_all()?;
-    matrix::build_sample(all)?;
+    let image = thread::scope(|scope| {
+        let guests = scope.spawn(|| guests(all));
+        run::build_tests()?;
+        eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
+        let image = dist::appliance_around(run::built("applianced")?)?;
+        iso::for_tests()?;
+        let guests = guests.join();
+        guests.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        anyhow::Ok(image)
+    })?;
     let skips = testkit::skip_log();
     if skips.exists() {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
@@ -52,6 +62,36 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the guests that the tests want, two at a time and beside cargo: much of it is waiting, for packages and for the
+/// disk.
+fn guests(all: bool) -> Result<()> {
+    let samples = samples::for_tests(all).map(Guest::Sample);
+    let guests: Vec<Guest> = samples
+        .chain(matrix::for_tests(all).map(Guest::Matrix))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(guest) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match guest {
+                Guest::Sample(sample) => samples::build(*sample)?,
+                Guest::Matrix(guest) => matrix::build(guest)?,
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let second = scope.spawn(work);
+        let first: Result<()> = work();
+        let second = second.join();
+        first.and(second.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+enum Guest {
+    Sample(Sample),
+    Matrix(MatrixGuest),
 }
 
 /// Formatting and lints, warnings refused.

@@ -91,9 +91,10 @@ fn program(agent: &Path, work: &Path) -> Result<Vec<u8>> {
     debian::stripped(agent, &work.join("p2v-agent.stripped"))
 }
 
-/// p2v-agent, static. In a target directory of its own: other flags would build everything anew.
+/// p2v-agent, static. For a named target the flags are not those of build scripts and procedural macros, which are there
+/// already.
 fn build_agent(profile: Profile) -> Result<PathBuf> {
-    let target_dir = testkit::target_dir().join("static");
+    let target_dir = testkit::target_dir();
     let mut command = run::cargo(&["build", "--locked", "-p", "agent", "--bin", "p2v-agent"]);
     if profile == Profile::Release {
         command.arg("--release");

@@ -63,13 +63,11 @@ impl Guest {
 
 /// Every shell that is here: a guest's may be any of them.
 fn shells() -> Vec<Vec<String>> {
-    let unpacked = std::env::var("V2V_UNPACKED").unwrap_or_default();
     let all = [
         "/bin/sh".to_owned(),
         "/bin/dash".to_owned(),
         "/bin/bash --posix".to_owned(),
         "/bin/busybox sh".to_owned(),
-        format!("{unpacked}/bin/busybox sh"),
     ];
     all.iter()
         .map(|shell| shell.split(' ').map(str::to_owned).collect::<Vec<_>>())
