@@ -422,6 +422,9 @@ fn addresses_are_planned(wine: &Wine, exe: &str) -> Result<()> {
 
 #[test]
 fn the_program_does_its_work_under_wine() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     if !testkit::require_tool(WindowsArch::Amd64.compiler()) {
         return Ok(());
     }

@@ -55,8 +55,11 @@ sys.setrecursionlimit(10000)
 walk(RegistryHive(sys.argv[1]).root, "")
 "#;
 
-/// A Python that has regipy; `None` where it cannot be made.
+/// A Python that has regipy; `None` where it cannot be made, and in CI, for whose time two other readers are enough.
 pub(crate) fn python() -> Option<PathBuf> {
+    if !testkit::tells_all() {
+        return None;
+    }
     let dir = testkit::target_dir().join("regipy");
     let python = dir.join("bin/python");
     let ready = dir.join("ready");
