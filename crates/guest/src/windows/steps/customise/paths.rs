@@ -68,7 +68,7 @@ pub(super) fn guard(context: &Context<'_>, placed: &str) -> Result<()> {
     let root = context.windows.system_root.to_lowercase();
     let placed_lower = placed.to_lowercase();
     let hive = |hive: &&str| placed_lower == format!("{root}/{hive}");
-    if HIVES.iter().any(|name| hive(&name)) {
+    if HIVES.iter().any(hive) {
         return Err(refused("the conversion writes this hive of the registry itself").at(placed));
     }
     Ok(())

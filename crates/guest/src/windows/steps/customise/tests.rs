@@ -120,6 +120,16 @@ fn what_is_not_possible_is_refused_before_anything_is_changed() {
             },
             "use --firstboot",
         ),
+    ] {
+        let error = refusal(change.clone());
+        assert!(error.contains(want), "{change:?}: {error}");
+    }
+}
+
+#[test]
+fn paths_names_and_scripts_that_windows_has_not_are_refused() {
+    let path = || "C:\\a".to_owned();
+    for (change, want) in [
         (
             Customise::Mkdir {
                 path: "D:\\data".into(),
