@@ -7,6 +7,7 @@
 pub(crate) mod bcd;
 mod boot;
 mod concerns;
+mod convert;
 mod golden;
 mod hostile;
 mod inspect;
