@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
-use types::{ConvertOptions, ConvertOutcome, OsType};
+use anyhow::{Context, Result, bail};
+use types::{Concern, ConvertOptions, ConvertOutcome, OsType, Severity};
 
 use crate::fsck;
 use crate::mounts::{Access, GuestMounts};
@@ -39,6 +39,17 @@ pub(crate) fn run(
         .collect();
     let is_windows = guest.os == OsType::Windows;
     let is_forced = options.force_hibernated && is_windows;
+    let is_blocker = |concern: &&Concern| concern.severity == Severity::Blocker;
+    // ntfs-3g would stumble over it, too, in words that do not tell hibernation from a crash.
+    if is_windows
+        && !is_forced
+        && let Some(blocker) = guest.concerns.iter().find(is_blocker)
+    {
+        match &blocker.fix {
+            Some(fix) => bail!("{}; {fix}", blocker.what),
+            None => bail!("{}", blocker.what),
+        }
+    }
     let mut left = BTreeMap::new();
     for (device, _) in volumes.iter().filter(|(_, content)| *content == "ntfs") {
         match volume::writable(&state.storage, device, is_forced) {
