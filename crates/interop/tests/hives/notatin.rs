@@ -9,7 +9,7 @@ use crate::tree::{Tree, Values};
 
 /// Reads a hive with these logs.
 pub(crate) fn read(hive: &Path, logs: &[PathBuf]) -> Tree {
-    let mut builder = ParserBuilder::from_path(hive);
+    let mut builder = ParserBuilder::from_path(PathBuf::from(hive));
     for log in logs {
         builder.with_transaction_log(log.clone());
     }
