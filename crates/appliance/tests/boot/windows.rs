@@ -159,7 +159,7 @@ fn volumes_that_are_not_closed_or_dynamic_are_named() {
             &guest.root,
             &types::ConvertOptions::default(),
             &say,
-            &mut |_| {},
+            &|_| {},
         )
         .unwrap_err()
         .to_string();
