@@ -499,6 +499,9 @@ mod tests {
 
     #[test]
     fn a_mirror_boots_is_reset_and_boots_again() {
+        if !crate::long_story() {
+            return;
+        }
         if !crate::require_tool("qemu-system-x86_64") || !crate::require_root() {
             return;
         }
