@@ -16,6 +16,7 @@ mod payload;
 mod recorder;
 mod root;
 mod windows;
+mod words;
 
 use types::{ConvertOptions, ConvertOutcome, GuestInfo, Mountpoint, OsType, StorageMap};
 

@@ -13,6 +13,8 @@ use crate::{ErrorKind, Result};
 
 mod files;
 
+pub(crate) use files::digest;
+
 /// More warnings than these are left out: nobody reads them, and a hostile guest has as many as it likes.
 const WARNINGS_MAX: usize = 500;
 
@@ -87,6 +89,13 @@ impl<'r> Recorder<'r> {
             outcome,
             reason,
         });
+    }
+
+    /// The step was not finished, and the guest can do without it.
+    pub(crate) fn not_finished(&mut self, error: &crate::Error) {
+        let reason = error.chain();
+        self.warn(format!("step {} was not finished: {reason}", self.step));
+        self.skip(reason);
     }
 
     /// The guest.

@@ -123,11 +123,7 @@ fn take(context: &mut Context<'_>, entry: &Step, step: &mut dyn FnMut(&str)) -> 
     if (entry.applies)(context) {
         step(entry.name);
         match (entry.apply)(context) {
-            Err(error) if !entry.essential => {
-                let message = format!("step {} was not finished: {}", entry.name, error.chain());
-                context.recorder.warn(message);
-                context.recorder.skip(error.chain());
-            }
+            Err(error) if !entry.essential => context.recorder.not_finished(&error),
             other => other?,
         }
     }

@@ -97,7 +97,7 @@ impl Recorder<'_> {
 }
 
 /// Copies, and returns the SHA-256 of what was copied.
-fn digest(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
+pub(crate) fn digest(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0u8; BUFFER];
     loop {

@@ -17,8 +17,6 @@ use crate::root::join;
 
 /// Entries of the Boot Loader Specification that are read.
 const ENTRIES_MAX: usize = 64;
-/// Longest list in one sentence.
-const LISTED: usize = 6;
 
 /// What the looks have before them.
 struct Look<'a> {
@@ -137,18 +135,6 @@ impl Look<'_> {
                     script.strip_prefix('S').and_then(|rest| rest.get(2..)) == Some(*name)
                 })
         })
-    }
-}
-
-/// `a, b, c and 4 more`.
-fn list(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
-    let more = names.len().saturating_sub(LISTED);
-    let shown = shown.join(", ");
-    if more == 0 {
-        shown
-    } else {
-        format!("{shown} and {more} more")
     }
 }
 

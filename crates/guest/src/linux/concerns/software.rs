@@ -5,7 +5,8 @@ use types::Arch;
 use crate::linux::kernels::major_minor;
 use crate::root::{Kind, join};
 
-use super::{Found, Look, list};
+use super::{Found, Look};
+use crate::words::list;
 
 /// More kernels than this fill /boot and make the conversion longer.
 const KERNELS_MANY: usize = 5;

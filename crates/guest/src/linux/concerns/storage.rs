@@ -2,7 +2,8 @@
 
 use crate::linux::fstab;
 
-use super::{Found, Look, list};
+use super::{Found, Look};
+use crate::words::list;
 
 /// Less than this on `/` or `/boot` is worth a warning: an update of the guest's kernel needs more.
 const ROOT_LOW: u64 = 200 << 20;

@@ -14,9 +14,6 @@ use crate::Root;
 use crate::windows::hibernation;
 use crate::windows::inspect::reader::{Keys, Reader};
 
-/// Longest list in one sentence.
-const LISTED: usize = 6;
-
 /// What the looks have before them.
 struct Look<'a> {
     root: &'a Root,
@@ -127,17 +124,5 @@ impl<'a> Look<'a> {
             }
         }
         names
-    }
-}
-
-/// `a, b, c and 4 more`.
-fn list<S: AsRef<str>>(names: &[S]) -> String {
-    let shown: Vec<&str> = names.iter().take(LISTED).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(LISTED);
-    let shown = shown.join(", ");
-    if more == 0 {
-        shown
-    } else {
-        format!("{shown} and {more} more")
     }
 }

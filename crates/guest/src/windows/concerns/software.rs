@@ -1,6 +1,7 @@
 //! Programs that stand in the way.
 
-use super::{Found, Look, list};
+use super::{Found, Look};
+use crate::words::list;
 
 /// Drivers and services of antivirus programs.
 const ANTIVIRUS: &[(&str, &str)] = &[

@@ -2,8 +2,9 @@
 
 use types::Arch;
 
-use super::{Found, Look, list};
+use super::{Found, Look};
 use crate::windows::files;
+use crate::words::list;
 
 const SERVICING: &str = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing";
 const AUTO_UPDATE: &str = "Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update";

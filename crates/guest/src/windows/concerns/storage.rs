@@ -1,8 +1,9 @@
 //! Filters, multipath, and volumes that are more than a partition.
 
-use super::{Found, Look, list};
+use super::{Found, Look};
 use crate::windows::files;
 use crate::windows::inspect::reader::Keys;
+use crate::words::list;
 
 /// Setup classes whose filters sit between Windows and its disks.
 const CLASSES: [(&str, &str); 4] = [

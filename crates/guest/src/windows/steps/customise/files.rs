@@ -1,13 +1,11 @@
 //! `--upload --copy-in --write --append-line --edit --mkdir --touch`.
 
-use std::io::{self, Read, Write};
-
-use sha2::{Digest, Sha256};
+use std::io;
 
 use super::{paths, refused, text};
 use crate::linux::customise::substitution::Program;
 use crate::payload::MemberKind;
-use crate::recorder::hex;
+use crate::recorder::digest;
 use crate::root::{join, split};
 use crate::windows::convert::Context;
 use crate::{Error, ErrorKind, Result, Root};
@@ -15,7 +13,6 @@ use crate::{Error, ErrorKind, Result, Root};
 const WHY: &str = "asked for by the administrator";
 /// Files are edited up to this many bytes.
 const EDIT_MAX: u64 = 64 << 20;
-const BUFFER: usize = 256 << 10;
 
 /// The last component of a member's name.
 fn base(member: &str) -> &str {
@@ -109,20 +106,6 @@ fn install(context: &mut Context<'_>, member: &str, path: &str) -> Result<()> {
         .replace(path, 0o644, |file| digest(&mut from, file).map(drop))?;
     context.recorder.record(path, before, Some(wanted), WHY);
     Ok(())
-}
-
-/// Copies, and returns the SHA-256 of what was copied.
-fn digest(from: &mut impl Read, to: &mut impl Write) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; BUFFER];
-    loop {
-        let len = from.read(&mut buffer)?;
-        let Some(chunk) = buffer.get(..len).filter(|chunk| !chunk.is_empty()) else {
-            return Ok(hex(&hasher.finalize()));
-        };
-        hasher.update(chunk);
-        to.write_all(chunk)?;
-    }
 }
 
 pub(super) fn write(context: &mut Context<'_>, path: &str, content: &str) -> Result<()> {
