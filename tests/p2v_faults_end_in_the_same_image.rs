@@ -134,6 +134,9 @@ fn the_connection_is_cut_ten_times() -> Result<()> {
 
 #[test]
 fn the_server_is_killed_and_restarted() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     let mut run = Run::start(&[])?;
     run.server.wait_received(run.id, SOME, JOB)?;
     run.server.kill9();
