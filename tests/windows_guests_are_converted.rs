@@ -14,7 +14,7 @@ use testkit::guest::windows::{
 };
 use v2v_tests::{arg, assert_image_clean, ok};
 
-/// What a conversion under TCG may take on a machine with nothing else to do (issue 6); our machines have more to do.
+/// What a conversion under TCG may take on a machine with nothing else to do (issue 6); doubled where there is more to do.
 const LIMIT: Duration = Duration::from_secs(60);
 const CONFIG: &str = "Windows/System32/config";
 
@@ -74,8 +74,9 @@ fn convert(which: Windows) -> Result<Option<Converted>> {
         which.name(),
         began.elapsed().as_secs_f64()
     );
+    let limit = if is_busy() { LIMIT * 2 } else { LIMIT };
     ensure!(
-        began.elapsed() < LIMIT || is_busy(),
+        began.elapsed() < limit,
         "{} took {:.1} s",
         which.name(),
         began.elapsed().as_secs_f64()
@@ -94,7 +95,7 @@ fn convert(which: Windows) -> Result<Option<Converted>> {
     }))
 }
 
-/// True when others have the processors: then a time says nothing.
+/// True when others have the processors, too.
 fn is_busy() -> bool {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load

@@ -1,29 +1,18 @@
 //! Inspection: identities of many distributions, mounts, kernels.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use types::{Arch, DeviceKind, OsType};
 
+use super::fixtures;
 use super::tree::{ESP_UUID, KVER, Packed, ROOT_UUID, Tree, device, disk, part, run, tools};
 use crate::linux::os_release::OsRelease;
 use crate::linux::osinfo::osinfo_id;
 use crate::{Root, is_os_root, mountpoints};
 
 pub(super) fn fixtures() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
-    let dir = std::env::var_os("V2V_FIXTURES").map_or(own, PathBuf::from);
-    let pack = dir.join("os-release.tar.xz");
-    assert!(
-        pack.exists() || std::env::var_os("CI").is_none(),
-        "missing in CI: {}",
-        pack.display()
-    );
-    if !pack.exists() {
-        eprintln!("SKIP: no fixture {}", pack.display());
-        return None;
-    }
-    Some(pack)
+    fixtures::pack("os-release.tar.xz")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod boot;
 mod convert;
+pub(crate) mod fixtures;
 mod generators;
 mod hostile;
 mod initramfs;

@@ -34,6 +34,34 @@ pub(crate) struct Context<'a> {
     pub(crate) boot_entries: Vec<BootEntry>,
 }
 
+impl<'a> Context<'a> {
+    /// Nothing planned yet, and nothing lent but the payload.
+    pub(crate) fn new(
+        root: &'a Root,
+        guest: &'a GuestInfo,
+        windows: &'a WindowsInfo,
+        storage: &'a StorageMap,
+        options: &'a ConvertOptions,
+        payload: &'a Payload,
+    ) -> Result<Self> {
+        Ok(Self {
+            root,
+            guest,
+            windows,
+            options,
+            storage,
+            recorder: Recorder::new(root),
+            registry: Registry::open(root, &windows.system_root)?,
+            drivers: drivers::Plan::default(),
+            firstboot: firstboot::Scripts::default(),
+            payload,
+            programs: None,
+            boot: None,
+            boot_entries: Vec::new(),
+        })
+    }
+}
+
 /// See [`crate::convert`].
 pub(crate) fn convert(
     root: &Root,
@@ -47,21 +75,9 @@ pub(crate) fn convert(
         .windows
         .as_ref()
         .ok_or_else(|| Error::corrupt("a Windows guest was not described"))?;
-    let mut context = Context {
-        root,
-        guest,
-        windows,
-        options,
-        storage,
-        recorder: Recorder::new(root),
-        registry: Registry::open(root, &windows.system_root)?,
-        drivers: drivers::Plan::default(),
-        firstboot: firstboot::Scripts::default(),
-        payload: &lent.payload,
-        programs: lent.programs,
-        boot: lent.boot,
-        boot_entries: Vec::new(),
-    };
+    let mut context = Context::new(root, guest, windows, storage, options, &lent.payload)?;
+    context.programs = lent.programs;
+    context.boot = lent.boot;
     context.registry.check_space(root)?;
     context.recorder.begin("plan");
     hibernation::check(&context)?;

@@ -188,7 +188,7 @@ fn valid(mac: MacAddr) -> Option<MacAddr> {
 }
 
 /// Bytes of a text that is hexadecimal from end to end.
-pub(super) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

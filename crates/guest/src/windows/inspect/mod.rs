@@ -8,6 +8,8 @@ mod roots;
 mod tools;
 pub(crate) mod version;
 
+pub(crate) use adapters::hex_bytes;
+
 use types::{GuestInfo, Mountpoint, OsType, StorageMap, WindowsInfo};
 
 use crate::windows::concerns;

@@ -1,7 +1,6 @@
 //! Guests for the tests of steps: two hives and a directory.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use registry::{Hive, Value};
 use tempfile::TempDir;
@@ -10,10 +9,9 @@ use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StorageMap, Windows
 use crate::payload::Payload;
 use crate::windows::convert::Context;
 use crate::windows::drivers::Plan;
-use crate::windows::firstboot::Scripts;
 use crate::windows::hives::Registry;
 use crate::windows::inspect;
-use crate::{Recorder, Result, Root};
+use crate::{Result, Root};
 
 /// A Windows Server 2019 with nothing in its registry.
 pub(crate) struct Guest {
@@ -143,22 +141,11 @@ impl Guest {
             self.write(&path, &hive.to_bytes(0));
         }
         let root = Root::open(self.dir.path()).unwrap();
-        let programs = self.programs.then(|| Path::new("/nowhere"));
-        let mut context = Context {
-            root: &root,
-            guest: &self.guest,
-            windows: &self.windows,
-            options: &self.options,
-            storage: &self.storage,
-            recorder: Recorder::new(&root),
-            registry: Registry::open(&root, "/Windows").unwrap(),
-            drivers: self.drivers.clone(),
-            firstboot: Scripts::default(),
-            payload: &self.payload,
-            programs,
-            boot: None,
-            boot_entries: Vec::new(),
-        };
+        let (guest, windows, storage) = (&self.guest, &self.windows, &self.storage);
+        let context = Context::new(&root, guest, windows, storage, &self.options, &self.payload);
+        let mut context = context.unwrap();
+        context.drivers = self.drivers.clone();
+        context.programs = self.programs.then(|| Path::new("/nowhere"));
         context.recorder.begin("test");
         step(&mut context).map_err(|error| error.chain())?;
         context.recorder.end();
@@ -204,53 +191,4 @@ impl Outcome {
         let file = self.files.iter().find(|(file, _)| file == name);
         file.map(|(_, content)| std::str::from_utf8(content).unwrap())
     }
-}
-
-/// Hives of a machine of the fixtures.
-pub(crate) struct Hives {
-    pub(crate) system: Vec<u8>,
-    pub(crate) software: Vec<u8>,
-}
-
-/// `None`, said loudly, where the fixtures are absent.
-pub(crate) fn fixture(machine: &str) -> Option<Hives> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
-    let dir = std::env::var_os("V2V_FIXTURES").map_or(own, PathBuf::from);
-    let pack = dir.join("hives.tar.xz");
-    let Ok(file) = std::fs::File::open(&pack) else {
-        let ci = std::env::var_os("CI").is_some();
-        assert!(!ci, "missing in CI: {}", pack.display());
-        eprintln!("SKIP: fixtures are absent: set V2V_FIXTURES");
-        return None;
-    };
-    let mut hives = Hives {
-        system: Vec::new(),
-        software: Vec::new(),
-    };
-    let mut archive = tar::Archive::new(lzma_rust2::XzReader::new(file, false));
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let path = entry.path().unwrap().to_str().unwrap().to_owned();
-        let content = match path.strip_prefix(&format!("hives/{machine}/")) {
-            Some("SYSTEM") => &mut hives.system,
-            Some("SOFTWARE") => &mut hives.software,
-            _ => continue,
-        };
-        entry.read_to_end(content).unwrap();
-    }
-    hives.system = closed(hives.system);
-    hives.software = closed(hives.software);
-    Some(hives)
-}
-
-/// The hive as if it had been closed: its second sequence number is the first one, its checksum right. The machines were
-/// copied while they ran, and their logs are not there.
-fn closed(mut hive: Vec<u8>) -> Vec<u8> {
-    hive.copy_within(4..8, 8);
-    let words = hive[..508].as_chunks::<4>().0;
-    let sum = words
-        .iter()
-        .fold(0, |sum, word| sum ^ u32::from_le_bytes(*word));
-    hive[508..512].copy_from_slice(&sum.to_le_bytes());
-    hive
 }

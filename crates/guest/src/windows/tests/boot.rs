@@ -8,9 +8,8 @@ use super::machine;
 use super::machine::Machine;
 use super::storage::PARTITION;
 use crate::windows::convert::Context;
-use crate::windows::hives::Registry;
+use crate::windows::hibernation;
 use crate::windows::steps::boot_files;
-use crate::windows::{drivers, firstboot, hibernation};
 use crate::{BootVolume, Payload, Recorder, Result};
 
 const FALLBACK: &str = "EFI/BOOT/bootx64.efi";
@@ -26,21 +25,9 @@ fn with_context<T>(
     let boot: Option<BootVolume> = machine.boot_volume();
     let (root, payload) = (machine.root(), Payload::default());
     let windows = guest.windows.as_ref().unwrap();
-    let mut context = Context {
-        root: &root,
-        guest: &guest,
-        windows,
-        options,
-        storage: &machine.storage,
-        recorder: Recorder::new(&root),
-        registry: Registry::open(&root, &windows.system_root).unwrap(),
-        drivers: drivers::Plan::default(),
-        firstboot: firstboot::Scripts::default(),
-        payload: &payload,
-        programs: None,
-        boot: boot.as_ref(),
-        boot_entries: Vec::new(),
-    };
+    let mut context =
+        Context::new(&root, &guest, windows, &machine.storage, options, &payload).unwrap();
+    context.boot = boot.as_ref();
     with(&mut context)
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use registry::testing::settled;
 use registry::{Hive, Logs, Value};
 
 use super::volume::{noise, protect};
@@ -67,7 +68,7 @@ pub(super) fn fill(which: Windows, hives: &Path, root: &Path) -> Result<()> {
         b"127.0.0.1 localhost\r\n",
     )?;
     put("Windows/System32/config/SYSTEM", &system(which, hives)?)?;
-    let software = closed(fs::read(hives.join("SOFTWARE")).context("reading SOFTWARE")?);
+    let software = settled(fs::read(hives.join("SOFTWARE")).context("reading SOFTWARE")?);
     put("Windows/System32/config/SOFTWARE", &software)?;
     for name in ["SAM", "SECURITY", "DEFAULT"] {
         let bytes = Hive::create(name).to_bytes(WRITTEN);
@@ -86,38 +87,9 @@ pub(super) fn fill(which: Windows, hives: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The hive as a shutdown leaves it. Those of the fixtures were copied from running systems, without their logs: the second
-/// sequence number is made the first, and the checksum right (regf: XOR of the words before it, never 0 or -1).
-fn closed(mut hive: Vec<u8>) -> Vec<u8> {
-    const SEQUENCE: [std::ops::Range<usize>; 2] = [4..8, 8..12];
-    const CHECKSUM: std::ops::Range<usize> = 508..512;
-    let [first, second] = SEQUENCE;
-    if let Some(number) = hive.get(first).map(<[u8]>::to_vec)
-        && let Some(place) = hive.get_mut(second)
-    {
-        place.copy_from_slice(&number);
-    }
-    let (words, _) = hive
-        .get(..CHECKSUM.start)
-        .unwrap_or_default()
-        .as_chunks::<4>();
-    let sum = words
-        .iter()
-        .fold(0, |sum, word| sum ^ u32::from_le_bytes(*word));
-    let sum = match sum {
-        0 => 1,
-        u32::MAX => u32::MAX - 1,
-        sum => sum,
-    };
-    if let Some(place) = hive.get_mut(CHECKSUM) {
-        place.copy_from_slice(&sum.to_le_bytes());
-    }
-    hive
-}
-
 /// SYSTEM; that of the machine with UEFI knows its C: by the partition's GUID, as Windows notes it.
 fn system(which: Windows, hives: &Path) -> Result<Vec<u8>> {
-    let bytes = closed(fs::read(hives.join("SYSTEM")).context("reading SYSTEM")?);
+    let bytes = settled(fs::read(hives.join("SYSTEM")).context("reading SYSTEM")?);
     if which == Windows::Seven {
         return Ok(bytes);
     }

@@ -12,6 +12,7 @@
 use std::net::Ipv4Addr;
 
 use crate::Result;
+use crate::windows::inspect::hex_bytes;
 use crate::windows::steps::control_set::ControlSet;
 
 /// Module of IPv4, table of routes.
@@ -34,7 +35,9 @@ pub(super) struct Route {
 pub(super) fn routes(set: ControlSet<'_>) -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for (name, value) in set.values(ROUTES)? {
-        let Some(row) = bytes(&name) else { continue };
+        let Some(row) = hex_bytes(&name).filter(|row| row.len() == ROW) else {
+            continue;
+        };
         let (Some(prefix), Some([len]), Some(gateway)) =
             (field(&row, 4), field::<1>(&row, 8), field(&row, 40))
         else {
@@ -58,14 +61,4 @@ pub(super) fn routes(set: ControlSet<'_>) -> Result<Vec<Route>> {
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>().copied()
-}
-
-/// The bytes of a route's name.
-fn bytes(name: &str) -> Option<Vec<u8>> {
-    if name.len() != ROW * 2 || !name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let (pairs, _) = name.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.iter().map(byte).collect()
 }

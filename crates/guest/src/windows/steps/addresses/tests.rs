@@ -4,7 +4,7 @@ use registry::{Hive, Logs, Value};
 use types::{ConvertOptions, MacAddr, Nic, NicNetwork, StaticIp, WindowsAdapter};
 
 use super::apply;
-use crate::windows::steps::testing::{self, Guest, Outcome};
+use crate::windows::steps::testing::{Guest, Outcome};
 
 const SET: &str = "ControlSet001";
 const A: &str = "{AAAAAAAA-0000-0000-0000-000000000001}";
@@ -250,7 +250,7 @@ fn hostile_names_make_no_lines_of_their_own() {
 
 /// The plan for a machine of the fixtures with these NICs.
 fn of_fixture(name: &str, macs: &[&str]) -> Option<(String, Vec<String>)> {
-    let hives = testing::fixture(name)?;
+    let hives = crate::tests::fixtures::hives(name)?;
     let open = |bytes: Vec<u8>| Hive::recover(bytes, &Logs::default()).unwrap().hive;
     let mut guest = Guest::with(open(hives.system), open(hives.software));
     guest.windows = guest.inspected();

@@ -2,11 +2,9 @@ use registry::Hive;
 use types::{Arch, ConvertOptions, GuestInfo, StorageMap, WindowsInfo};
 
 use super::*;
+use crate::Root;
 use crate::payload::tests::payload;
-use crate::windows::drivers::{self, Plan};
-use crate::windows::firstboot::Scripts;
-use crate::windows::hives::Registry;
-use crate::{Recorder, Root};
+use crate::windows::drivers;
 
 const NET: &[u8] = b"[Version]\nSignature=$CHICAGO$\nDriverVer=1/1/2018,1\nCatalogFile=netkvm.cat\n\
     [Manufacturer]\na=b,NTx86.5.1,NTamd64.6.1\n[b.NTx86.5.1]\nc=d,PCI\\VEN_1AF4&DEV_1000\n\
@@ -71,21 +69,9 @@ impl Guest {
             ..GuestInfo::default()
         };
         let (options, storage) = (ConvertOptions::default(), StorageMap::default());
-        let mut context = Context {
-            root: &root,
-            guest: &guest,
-            windows: &self.windows,
-            options: &options,
-            storage: &storage,
-            recorder: Recorder::new(&root),
-            registry: Registry::open(&root, "/WINNT").unwrap(),
-            drivers: Plan::default(),
-            firstboot: Scripts::default(),
-            payload: &self.payload,
-            programs: None,
-            boot: None,
-            boot_entries: Vec::new(),
-        };
+        let windows = &self.windows;
+        let context = Context::new(&root, &guest, windows, &storage, &options, &self.payload);
+        let mut context = context.unwrap();
         context.drivers = drivers::plan(&context).unwrap();
         if let Some(value) = device_path {
             let (recorder, software) = (&mut context.recorder, Which::Software);

@@ -7,7 +7,6 @@ use types::{ConvertOptions, GuestInfo, OsType, StepOutcome, StepReport, StorageM
 
 use super::*;
 use crate::payload::Payload;
-use crate::windows::drivers::Plan;
 use crate::windows::firstboot::{Phase, Scripts};
 use crate::windows::hives::Registry;
 use crate::{Recorder, Root};
@@ -59,21 +58,12 @@ impl Guest {
             arch: self.arch,
             ..GuestInfo::default()
         };
-        let mut context = Context {
-            root: &root,
-            guest: &guest,
-            windows: &windows,
-            options: &ConvertOptions::default(),
-            storage: &StorageMap::default(),
-            recorder: Recorder::new(&root),
-            registry: Registry::open(&root, "/WINDOWS").unwrap(),
-            drivers: Plan::default(),
-            firstboot: scripts,
-            payload: &Payload::default(),
-            programs,
-            boot: None,
-            boot_entries: Vec::new(),
-        };
+        let (options, storage) = (ConvertOptions::default(), StorageMap::default());
+        let payload = Payload::default();
+        let context = Context::new(&root, &guest, &windows, &storage, &options, &payload);
+        let mut context = context.unwrap();
+        context.firstboot = scripts;
+        context.programs = programs;
         context.recorder.begin("first-boot");
         apply(&mut context).unwrap();
         context.recorder.end();

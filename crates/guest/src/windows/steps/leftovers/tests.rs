@@ -2,7 +2,7 @@ use registry::{Hive, Logs, Value};
 use types::WindowsProgram;
 
 use super::apply;
-use crate::windows::steps::testing::{self, Guest};
+use crate::windows::steps::testing::Guest;
 
 const SETS: [&str; 2] = ["ControlSet001", "ControlSet002"];
 const CD: &str = "Enum\\ACPI\\PNP0F13\\4&25ee97c0&0";
@@ -178,7 +178,7 @@ fn programs_are_uninstalled_at_first_boot_or_named() {
 
 /// Paths that are changed in a machine of the fixtures, without `HKLM\SYSTEM`, and the names of its scripts.
 fn of_fixture(name: &str) -> Option<(Vec<String>, Vec<String>)> {
-    let hives = testing::fixture(name)?;
+    let hives = crate::tests::fixtures::hives(name)?;
     let open = |bytes: Vec<u8>| Hive::recover(bytes, &Logs::default()).unwrap().hive;
     let mut guest = Guest::with(open(hives.system), open(hives.software));
     guest.windows = guest.inspected();

@@ -1,12 +1,11 @@
 //! The two real machines of ../shared/fixtures: every change golden, and beside what virt-v2v 2.2 changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
 
 use types::Arch;
 
 use super::machine::{Given, Machine, Values, diff};
+use crate::tests::fixtures::hives;
 use crate::windows::drivers::Role;
 use crate::windows::drivers::fixture::tree;
 
@@ -32,9 +31,8 @@ struct Fixture {
 
 fn fixture(name: &str, version: (u32, u32, u32), arch: Arch, drivers: &str) -> Option<Fixture> {
     let tree = tree()?;
-    let (system, theirs) = hives(name)?;
-    let system = closed(system);
-    let mut machine = Machine::new(version, arch, &system);
+    let hives = hives(name)?;
+    let mut machine = Machine::new(version, arch, &hives.system);
     for file in INBOX {
         machine.driver(file);
     }
@@ -49,7 +47,7 @@ fn fixture(name: &str, version: (u32, u32, u32), arch: Arch, drivers: &str) -> O
     }
     Some(Fixture {
         machine,
-        theirs: String::from_utf8(theirs).unwrap(),
+        theirs: hives.theirs,
     })
 }
 
@@ -64,69 +62,6 @@ fn eight() -> Option<Fixture> {
         Arch::X86_64,
         "Win8.1/amd64",
     )
-}
-
-/// The hive as if it had been closed cleanly: that of 8.1 was taken from a running machine without its logs, which the
-/// conversion refuses. Offsets are those of the base block: both sequence numbers, and the checksum of what is before it.
-fn closed(mut hive: Vec<u8>) -> Vec<u8> {
-    hive.copy_within(4..8, 8);
-    let words = hive[..0x1fc].chunks_exact(4);
-    let sum = words.fold(0, |sum, word| {
-        sum ^ u32::from_le_bytes(word.try_into().unwrap())
-    });
-    let sum = match sum {
-        0 => 1,
-        u32::MAX => u32::MAX - 1,
-        sum => sum,
-    };
-    hive[0x1fc..0x200].copy_from_slice(&sum.to_le_bytes());
-    hive
-}
-
-/// SYSTEM and virt-v2v's difference.
-fn hives(name: &str) -> Option<(Vec<u8>, Vec<u8>)> {
-    let pack = fixtures().join("hives.tar.xz");
-    let Ok(file) = std::fs::File::open(&pack) else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "missing in CI: {}",
-            pack.display()
-        );
-        eprintln!("SKIP: fixtures are absent: set V2V_FIXTURES");
-        return None;
-    };
-    let (mut system, mut theirs) = (Vec::new(), Vec::new());
-    let mut archive = tar::Archive::new(lzma_rust2::XzReader::new(file, false));
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let path = entry.path().unwrap().to_str().unwrap().to_owned();
-        let Some((_, file)) = path.split_once(&format!("{name}/")) else {
-            continue;
-        };
-        let to = match file {
-            "SYSTEM" => &mut system,
-            "virt-v2v-2.2.SYSTEM.diff" => &mut theirs,
-            _ => continue,
-        };
-        entry.read_to_end(to).unwrap();
-        if !system.is_empty() && !theirs.is_empty() {
-            break;
-        }
-    }
-    assert!(
-        !system.is_empty() && !theirs.is_empty(),
-        "{name} in {}",
-        pack.display()
-    );
-    Some((system, theirs))
-}
-
-fn fixtures() -> PathBuf {
-    if let Some(dir) = std::env::var_os("V2V_FIXTURES") {
-        return PathBuf::from(dir);
-    }
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(3).unwrap().join("shared/fixtures")
 }
 
 /// Runs it twice; the registry before and after.

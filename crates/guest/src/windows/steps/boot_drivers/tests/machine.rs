@@ -11,10 +11,8 @@ use super::super::apply;
 use crate::payload::Payload;
 use crate::windows::convert::Context;
 use crate::windows::drivers::inf::Inf;
-use crate::windows::drivers::{Package, Plan, Role};
-use crate::windows::firstboot::Scripts;
-use crate::windows::hives::Registry;
-use crate::{Recorder, Result, Root};
+use crate::windows::drivers::{Package, Role};
+use crate::{Result, Root};
 
 /// The publisher of the test's catalogs.
 const CATALOG: &[u8] = b"\x30\x82 Red Hat, Inc. 0";
@@ -126,24 +124,10 @@ impl Machine {
             ..GuestInfo::default()
         };
         let payload = self.payload();
-        let mut context = Context {
-            root: &root,
-            guest: &guest,
-            windows: &self.windows,
-            options: &ConvertOptions::default(),
-            storage: &StorageMap::default(),
-            recorder: Recorder::new(&root),
-            registry: Registry::open(&root, "/Windows")?,
-            drivers: Plan {
-                packages: self.given.iter().map(Given::package).collect(),
-                warnings: Vec::new(),
-            },
-            firstboot: Scripts::default(),
-            payload: &payload,
-            programs: None,
-            boot: None,
-            boot_entries: Vec::new(),
-        };
+        let (options, storage) = (ConvertOptions::default(), StorageMap::default());
+        let windows = &self.windows;
+        let mut context = Context::new(&root, &guest, windows, &storage, &options, &payload)?;
+        context.drivers.packages = self.given.iter().map(Given::package).collect();
         context.recorder.begin("boot-drivers");
         apply(&mut context)?;
         context.recorder.end();
