@@ -1,7 +1,7 @@
 //! Headless Chromium by the `WebDriver` protocol (W3C, `WebDriver`), which chromedriver speaks as JSON over HTTP.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -252,7 +252,11 @@ fn exchange(driver: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut block = vec![0; 64 << 10];
     loop {
-        let read = stream.read(&mut block).context("reading")?;
+        let read = match stream.read(&mut block) {
+            // A time limit on a socket keeps the kernel from going on by itself after a signal.
+            Err(stopped) if stopped.kind() == ErrorKind::Interrupted => continue,
+            read => read.context("reading")?,
+        };
         answer.extend_from_slice(block.get(..read).unwrap_or_default());
         let is_whole =
             http_body(&answer).is_some_and(|body| Some(body.len()) >= http_length(&answer));

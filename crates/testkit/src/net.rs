@@ -424,6 +424,6 @@ mod tests {
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
-        assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+        stream.read_exact(&mut [0]).unwrap();
     }
 }
