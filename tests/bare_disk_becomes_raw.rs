@@ -8,7 +8,7 @@ use v2v_tests::{arg, listing, ok};
 
 #[test]
 fn a_vmdk_becomes_a_sparse_raw_disk() -> Result<()> {
-    let guest = sample(Sample::Lvm)?;
+    let guest = sample(Sample::Uefi)?;
     let out = tempfile::tempdir_in(testkit::target_dir())?;
     let dir = arg(out.path());
     let (from, options) = (

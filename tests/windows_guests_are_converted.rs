@@ -2,6 +2,7 @@
 //! its own. There is no Windows to boot here: what came out is read back, by our reader and by others.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use registry::{Hive, Logs};
 use testkit::cmd;
 use testkit::guest::windows::{
-    Volume, Windows, WindowsGuest, cut, hash, require_ntfs, virtio_win, windows,
+    DATA, Volume, Windows, WindowsGuest, cut, hash, require_ntfs, virtio_win, windows,
 };
 use v2v_tests::{arg, assert_image_clean, ok};
 
@@ -244,7 +245,52 @@ fn windows_7_of_vmware() -> Result<()> {
     };
     is_as_promised(Windows::Seven, &converted)?;
     ensure!(!converted.xml.contains("efi"), "{}", converted.xml);
-    Ok(())
+    data_disk_is_as_promised(&converted)
+}
+
+/// E: comes with its letter, goes online, and what is free on it stays behind.
+fn data_disk_is_as_promised(converted: &Converted) -> Result<()> {
+    let scratch = converted.dir.path();
+    let guest = windows(Windows::Seven)?;
+    let before = guest.data.as_deref().context("no data disk")?;
+    let disk = scratch.join("win7-sdb");
+    assert_image_clean(&disk)?;
+    let raw = scratch.join("data.raw");
+    ok(["image", "convert", "-O", "raw", &arg(&disk), &arg(&raw)])?;
+    let table = |path: &Path| -> Result<Vec<u8>> {
+        let mut sector = vec![0; 512];
+        fs::File::open(path)?.read_exact(&mut sector)?;
+        Ok(sector)
+    };
+    ensure!(
+        table(&raw)? == table(before)?,
+        "the partition table differs"
+    );
+    let part = cut(&raw, DATA, &scratch.join("e"))?;
+    cmd::output(cmd::command("ntfsfix", ["-n"]).arg(&part))?;
+    let ledger = |path: &Path| {
+        Volume::at(path).mounted("ro", |root| Ok(hash(&fs::read(root.join("ledger.txt"))?)))
+    };
+    let old = cut(before, DATA, &scratch.join("e-before"))?;
+    ensure!(ledger(&part)? == ledger(&old)?, "the ledger differs");
+    let copied = fs::metadata(&disk)?.len();
+    ensure!(copied < 16 << 20, "{copied} bytes of the data disk");
+    let system = cut(&converted.raw, Windows::Seven.system(), &scratch.join("c2"))?;
+    Volume::at(&system).mounted("ro", |root| {
+        let system = hive(root, "SYSTEM")?;
+        for set in ["ControlSet001", "ControlSet002"] {
+            let policy = format!("{set}\\Services\\partmgr\\Parameters");
+            let policy = number(&system, &policy, "SanPolicy")?;
+            ensure!(policy == Some(1), "{set}: SAN policy {policy:?}");
+        }
+        let letter = system.value("MountedDevices", "\\DosDevices\\E:")?;
+        let place = letter.map(|value| value.data).unwrap_or_default();
+        ensure!(
+            place.ends_with(&DATA.start.to_le_bytes()) && place.len() == 12,
+            "E: is at {place:02x?}"
+        );
+        Ok(())
+    })
 }
 
 #[test]
@@ -254,6 +300,15 @@ fn windows_8_1_with_uefi() -> Result<()> {
     };
     is_as_promised(Windows::EightOne, &converted)?;
     ensure!(converted.xml.contains("efi"), "{}", converted.xml);
+    // What only the log of its registry had: the power had been cut.
+    let system = Windows::EightOne.system();
+    let system = cut(&converted.raw, system, &converted.dir.path().join("c2"))?;
+    Volume::at(&system).mounted("ro", |root| {
+        let letter = hive(root, "SYSTEM")?.value("MountedDevices", "\\DosDevices\\C:")?;
+        let place = letter.map(|value| value.data).unwrap_or_default();
+        ensure!(place.starts_with(b"DMIO:ID:"), "C: is at {place:02x?}");
+        Ok(())
+    })?;
     let esp = cut(
         &converted.raw,
         Windows::EightOne.boot(),

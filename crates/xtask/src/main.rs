@@ -11,6 +11,7 @@ mod matrix;
 mod packages;
 mod run;
 mod samples;
+mod suites;
 mod test;
 
 use anyhow::{Result, bail};

@@ -1,9 +1,11 @@
 //! Running cargo and other programs, with the command line printed first.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+use crate::suites::Suite;
 
 /// Which of cargo's profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +52,27 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 
 /// Builds every program and every test of the workspace. In one call, because cargo chooses the features of each
 /// dependency for what it is asked for: package after package, most dependencies would be built three times.
-pub(crate) fn build_tests() -> Result<()> {
-    run(&mut cargo(&[
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+pub(crate) fn build_tests() -> Result<Vec<Suite>> {
+    let mut command = cargo(&[
         "build",
         "--locked",
         "--workspace",
         "--bins",
         "--tests",
-    ]))
+        "--message-format=json-render-diagnostics",
+    ]);
+    let line = line(&command);
+    eprintln!("$ {line}");
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting {line}"))?;
+    if !output.status.success() {
+        bail!("{line}: {}", output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    Ok(messages.lines().filter_map(Suite::of_message).collect())
 }
 
 /// A program that [`build_tests`] has built.

@@ -1,6 +1,7 @@
 //! `cargo xtask test` and `cargo xtask check`.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use testkit::guest::Sample;
 use testkit::guest::matrix::MatrixGuest;
 
-use crate::{dist, iso, matrix, packages, run, samples};
+use crate::{dist, iso, matrix, packages, run, samples, suites};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -22,9 +23,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         false => packages::Group::Test,
     })?;
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
-    let image = thread::scope(|scope| {
+    let (suites, image) = thread::scope(|scope| {
         let guests = scope.spawn(|| guests(all));
-        run::build_tests()?;
+        let suites = run::build_tests()?;
         eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
         let image = dist::appliance_around(run::built("applianced")?)?;
         // Six minutes for one more build of the agent and for packing.
@@ -33,19 +34,27 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         let guests = guests.join();
         guests.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        anyhow::Ok(image)
+        anyhow::Ok((suites, image))
     })?;
     let skips = testkit::skip_log();
     if skips.exists() {
         fs::remove_file(&skips).with_context(|| format!("removing {}", skips.display()))?;
     }
     eprintln!("prepared in {:.0} s", start.elapsed().as_secs_f64());
-    let mut tests = run::cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
-    tests.args(args).env("V2V_APPLIANCE", &image);
+    let mut env: Vec<(&str, &Path)> = vec![("V2V_APPLIANCE", &image)];
     if all {
-        tests.env("V2V_TEST_ALL", "1");
+        env.push(("V2V_TEST_ALL", Path::new("1")));
     }
-    let result = run::run(&mut tests);
+    let mut result = suites::run(suites, &args, &env);
+    if args.is_empty() {
+        let examples = run::run(&mut run::cargo(&[
+            "test",
+            "--locked",
+            "--workspace",
+            "--doc",
+        ]));
+        result = result.and(examples);
+    }
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
     for line in skipped.lines() {
         eprintln!("SKIPPED: {line}");

@@ -43,12 +43,28 @@ pub(crate) fn files(
     Some(files)
 }
 
+/// Drivers of Windows' own that the machines have.
+pub(crate) const INBOX: [&str; 10] = [
+    "disk.sys",
+    "partmgr.sys",
+    "mountmgr.sys",
+    "volmgr.sys",
+    "pci.sys",
+    "msahci.sys",
+    "storahci.sys",
+    "atapi.sys",
+    "intelide.sys",
+    "pciide.sys",
+];
+
 /// Hives of a machine.
 pub(crate) struct Hives {
     pub(crate) system: Vec<u8>,
     pub(crate) software: Vec<u8>,
     /// What virt-v2v 2.2 changed of SYSTEM, as a difference of .reg files.
     pub(crate) theirs: String,
+    /// What it changed of SOFTWARE.
+    pub(crate) theirs_software: String,
 }
 
 /// The hives of a machine, as if they had been closed: those of Windows 8.1 were copied without the logs that they need.
@@ -56,9 +72,12 @@ pub(crate) fn hives(machine: &str) -> Option<Hives> {
     let prefix = format!("hives/{machine}/");
     let mut files = files("hives.tar.xz", |path| path.starts_with(&prefix))?;
     let mut take = |name: &str| files.remove(&format!("{prefix}{name}")).unwrap();
+    let mut difference =
+        |name: &str| String::from_utf8(take(&format!("virt-v2v-2.2.{name}.diff"))).unwrap();
     Some(Hives {
+        theirs: difference("SYSTEM"),
+        theirs_software: difference("SOFTWARE"),
         system: registry::testing::settled(take("SYSTEM")),
         software: registry::testing::settled(take("SOFTWARE")),
-        theirs: String::from_utf8(take("virt-v2v-2.2.SYSTEM.diff")).unwrap(),
     })
 }

@@ -18,7 +18,7 @@ use crate::{ErrorKind, Payload};
 const SHA2: &str = "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\Packages\\Package_1_for_KB4474419~31bf3856ad364e35~amd64~~6.1.3.2";
 
 /// The real tree's .inf files; all others are empty.
-fn drivers() -> Option<Payload> {
+pub(super) fn drivers() -> Option<Payload> {
     let files = fixture::tree()?;
     let members: Vec<(String, Vec<u8>)> = files
         .into_iter()
@@ -32,7 +32,7 @@ fn drivers() -> Option<Payload> {
 }
 
 /// Stand-ins for our programs.
-fn programs() -> tempfile::TempDir {
+pub(super) fn programs() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for arch in ["x86", "amd64"] {
         let name = format!("v2v-firstboot-{arch}.exe");

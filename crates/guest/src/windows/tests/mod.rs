@@ -5,6 +5,7 @@
 //! ```
 
 pub(crate) mod bcd;
+mod beside_virt_v2v;
 mod boot;
 mod concerns;
 mod convert;
@@ -12,6 +13,7 @@ mod golden;
 mod hostile;
 mod inspect;
 pub(crate) mod machine;
+pub(crate) mod regdiff;
 pub(crate) mod storage;
 pub(crate) mod version;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::volume::Volume;
+use super::volume::{Volume, noise};
 use super::{Windows, boot, tree};
 use crate::cmd;
 
@@ -16,6 +16,12 @@ const DISK_SIZE: u64 = 1536 * MIB;
 
 /// The signature that MountedDevices of the Windows 7 has for its C:, which is 1 MiB behind the disk's start.
 pub(super) const SIGNATURE: u32 = 0x5cbe_a03e;
+/// The signature of its data disk.
+pub(super) const DATA_SIGNATURE: u32 = 0x0da7_ad15;
+/// Where E: is on the data disk of Windows 7.
+pub const DATA: Span = mib(1, 128);
+/// Bytes of a deleted file on E:.
+const DATA_NOISE: usize = 48 << 20;
 pub(super) const DISK_GUID: &str = "5A3D1F07-0000-4000-8000-000000000000";
 pub(super) const ESP_GUID: &str = "5A3D1F07-0000-4000-8000-000000000001";
 pub(super) const SYSTEM_GUID: &str = "5A3D1F07-0000-4000-8000-000000000003";
@@ -144,8 +150,39 @@ pub(super) fn build(which: Windows, layout: &Layout, hives: &Path, dir: &Path) -
         put(&part, &disk, span)?;
     }
     disk.sync_all()?;
+    if which == Windows::Seven {
+        data_disk(&part, dir)?;
+    }
     fs::remove_file(&part)?;
     pack(which, &raw, dir)
+}
+
+/// E: on a disk of its own, data.raw: a ledger, and noise in free clusters.
+fn data_disk(part: &Path, dir: &Path) -> Result<()> {
+    let raw = dir.join("data.raw");
+    let disk = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&raw)
+        .context("creating data.raw")?;
+    disk.set_len(DATA.start + DATA.len + MIB)?;
+    let script = format!(
+        "label: dos\nlabel-id: {DATA_SIGNATURE:#010x}\nunit: sectors\n\nstart={}, size={}, type=7\n",
+        DATA.start / 512,
+        DATA.len / 512
+    );
+    cmd::output_with_input(
+        cmd::command("sfdisk", ["--quiet", "--no-reread", "--no-tell-kernel"]).arg(&raw),
+        &script,
+    )?;
+    let volume = Volume::format(part, DATA, "Data")?;
+    volume.mounted("rw", |root| {
+        fs::write(root.join("deleted"), noise(4, DATA_NOISE))?;
+        fs::write(root.join("ledger.txt"), noise(5, 1 << 20))?;
+        Ok(fs::remove_file(root.join("deleted"))?)
+    })?;
+    put(part, &disk, DATA)?;
+    Ok(disk.sync_all()?)
 }
 
 fn esp(part: &Path, span: Span, which: Windows) -> Result<()> {
@@ -209,21 +246,23 @@ pub fn cut(raw: &Path, span: Span, to: &Path) -> Result<PathBuf> {
 }
 
 fn pack(which: Windows, raw: &Path, dir: &Path) -> Result<()> {
-    let convert = |options: &[&str], to: &str| {
-        let mut command = cmd::command("qemu-img", ["convert", "-f", "raw"]);
-        cmd::output(command.args(options).arg(raw).arg(dir.join(to))).map(drop)
+    let convert = |raw: &Path, format: &str, to: &str| {
+        let mut command = cmd::command("qemu-img", ["convert", "-f", "raw", "-O", format]);
+        cmd::output(command.arg(raw).arg(dir.join(to))).map(drop)
     };
     match which {
         Windows::Seven => {
-            convert(&["-O", "vmdk"], "win7.vmdk")?;
+            convert(raw, "vmdk", "win7.vmdk")?;
+            convert(&dir.join("data.raw"), "vmdk", "win7-data.vmdk")?;
             let text = "displayName = \"win7\"\nguestOS = \"windows7\"\nmemSize = \"1024\"\nnumvcpus = \"1\"\n\
                 scsi0.present = \"TRUE\"\nscsi0.virtualDev = \"lsisas1068\"\nscsi0:0.present = \"TRUE\"\n\
-                scsi0:0.fileName = \"win7.vmdk\"\nethernet0.present = \"TRUE\"\nethernet0.virtualDev = \"e1000\"\n\
+                scsi0:0.fileName = \"win7.vmdk\"\nscsi0:1.present = \"TRUE\"\n\
+                scsi0:1.fileName = \"win7-data.vmdk\"\nethernet0.present = \"TRUE\"\nethernet0.virtualDev = \"e1000\"\n\
                 ethernet0.networkName = \"VM Network\"\nethernet0.addressType = \"static\"\n\
                 ethernet0.address = \"00:0c:29:71:07:3c\"\n";
             fs::write(dir.join("win7.vmx"), text).context("writing win7.vmx")
         }
-        Windows::EightOne => convert(&["-O", "vhdx"], "win81.vhdx"),
+        Windows::EightOne => convert(raw, "vhdx", "win81.vhdx"),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! | guest | disk | firmware |
 //! |---|---|---|
-//! | [`Windows::Seven`] | MBR: C:, "System Reserved" behind it; VMX and VMDK | BIOS |
+//! | [`Windows::Seven`] | MBR: C:, "System Reserved" behind it; E: on a second disk; VMX and VMDKs | BIOS |
 //! | [`Windows::EightOne`] | GPT: ESP, MSR, C:, recovery; VHDX | UEFI |
 //!
 //! Building needs root (mount through FUSE). What lies in free clusters, in pagefile.sys and in a hiberfil.sys that is not in
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-pub use disk::{Span, cut};
+pub use disk::{DATA, Span, cut};
 pub use volume::{Volume, noise};
 
 use super::{hex, short_hash};
@@ -27,7 +27,7 @@ use crate::places::{cache_dir, fixture, fresh_dir, lock};
 use crate::skips::is_root;
 
 /// Goes up when what is built changes.
-const WINDOWS_VERSION: &str = "windows 1";
+const WINDOWS_VERSION: &str = "windows 2";
 
 /// Which machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,9 @@ pub struct WindowsGuest {
     pub which: Windows,
     /// The disk as a sparse raw file.
     pub raw: PathBuf,
-    /// What a user has: `win7.vmx` with its VMDK beside it, or `win81.vhdx`.
+    /// The data disk, if it has one.
+    pub data: Option<PathBuf>,
+    /// What a user has: `win7.vmx` with its VMDKs beside it, or `win81.vhdx`.
     pub source: PathBuf,
     /// Bytes of noise in clusters that nobody uses.
     pub noise: u64,
@@ -124,6 +126,7 @@ pub fn windows(which: Windows) -> Result<WindowsGuest> {
     Ok(WindowsGuest {
         which,
         raw: dir.join("disk.raw"),
+        data: (which == Windows::Seven).then(|| dir.join("data.raw")),
         source: dir.join(match which {
             Windows::Seven => "win7.vmx",
             Windows::EightOne => "win81.vhdx",

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use registry::testing::settled;
+use registry::testing::{incremental, settled};
 use registry::{Hive, Logs, Value};
 
 use super::volume::{noise, protect};
@@ -67,7 +67,9 @@ pub(super) fn fill(which: Windows, hives: &Path, root: &Path) -> Result<()> {
         "Windows/System32/drivers/etc/hosts",
         b"127.0.0.1 localhost\r\n",
     )?;
-    put("Windows/System32/config/SYSTEM", &system(which, hives)?)?;
+    for (name, bytes) in system(which, hives)? {
+        put(&format!("Windows/System32/config/{name}"), &bytes)?;
+    }
     let software = settled(fs::read(hives.join("SOFTWARE")).context("reading SOFTWARE")?);
     put("Windows/System32/config/SOFTWARE", &software)?;
     for name in ["SAM", "SECURITY", "DEFAULT"] {
@@ -87,15 +89,33 @@ pub(super) fn fill(which: Windows, hives: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SYSTEM; that of the machine with UEFI knows its C: by the partition's GUID, as Windows notes it.
-fn system(which: Windows, hives: &Path) -> Result<Vec<u8>> {
+/// SYSTEM and its logs. The machine with UEFI knows its C: by the partition's GUID, and the other its E: by signature and
+/// offset, as Windows notes them. That of Windows 8.1 is as a power cut leaves it: the letter is in the log alone.
+fn system(which: Windows, hives: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let bytes = settled(fs::read(hives.join("SYSTEM")).context("reading SYSTEM")?);
-    if which == Windows::Seven {
-        return Ok(bytes);
-    }
-    let mut hive = Hive::recover(bytes, &Logs::default())?.hive;
-    let id = [b"DMIO:ID:".to_vec(), boot::guid(disk::SYSTEM_GUID)].concat();
-    hive.set("MountedDevices", "\\DosDevices\\C:", &Value::binary(id))?;
+    let (letter, id) = match which {
+        Windows::Seven => {
+            let signature = disk::DATA_SIGNATURE.to_le_bytes().to_vec();
+            let offset = disk::DATA.start.to_le_bytes().to_vec();
+            ("E", [signature, offset].concat())
+        }
+        Windows::EightOne => {
+            let id = [b"DMIO:ID:".to_vec(), boot::guid(disk::SYSTEM_GUID)].concat();
+            ("C", id)
+        }
+    };
+    let mut hive = Hive::recover(bytes.clone(), &Logs::default())?.hive;
+    let name = format!("\\DosDevices\\{letter}:");
+    hive.set("MountedDevices", &name, &Value::binary(id))?;
     hive.verify()?;
-    Ok(hive.to_bytes(WRITTEN))
+    let edited = hive.to_bytes(WRITTEN);
+    if which == Windows::Seven {
+        return Ok(vec![("SYSTEM", edited)]);
+    }
+    let made = incremental(&[&bytes, &edited]);
+    Ok(vec![
+        ("SYSTEM", made.primary),
+        ("SYSTEM.LOG1", made.logs.log1),
+        ("SYSTEM.LOG2", made.logs.log2),
+    ])
 }

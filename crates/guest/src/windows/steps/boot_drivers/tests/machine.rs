@@ -1,10 +1,8 @@
 //! A guest of nothing but its hives and its drivers directory; the step is run on it and its registry compared.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 
-use registry::{Hive, Kind, Logs, Value};
+use registry::{Hive, Value};
 use types::{Arch, Change, ConvertOptions, GuestInfo, OsType, StepReport, StorageMap, WindowsInfo};
 
 use super::super::apply;
@@ -12,6 +10,7 @@ use crate::payload::Payload;
 use crate::windows::convert::Context;
 use crate::windows::drivers::inf::Inf;
 use crate::windows::drivers::{Package, Role};
+use crate::windows::tests::regdiff::{Values, values};
 use crate::{Result, Root};
 
 /// The publisher of the test's catalogs.
@@ -142,26 +141,7 @@ impl Machine {
 
     pub(super) fn values(&self, hive: &str) -> Values {
         let path = format!("Windows/System32/config/{hive}");
-        let bytes = fs::read(self.dir.path().join(path)).unwrap();
-        let hive = Hive::recover(bytes, &Logs::default()).unwrap().hive;
-        hive.verify().unwrap();
-        let mut values = Values::new();
-        let mut left = vec![String::new()];
-        while let Some(key) = left.pop() {
-            values.insert((key.clone(), None), String::new());
-            for (name, value) in hive.values(&key).unwrap() {
-                let shown = shown(&name, &value);
-                values.insert((key.clone(), Some(name)), shown);
-            }
-            for below in hive.keys(&key).unwrap() {
-                left.push(if key.is_empty() {
-                    below
-                } else {
-                    format!("{key}\\{below}")
-                });
-            }
-        }
-        values
+        values(&fs::read(self.dir.path().join(path)).unwrap())
     }
 
     /// Every file below Windows but the hives.
@@ -189,61 +169,6 @@ impl Machine {
         files.sort();
         files
     }
-}
-
-/// Key and name of value (`None` is the key itself), with the value as text.
-pub(super) type Values = BTreeMap<(String, Option<String>), String>;
-
-/// A value for people; the time of the conversion is none to compare.
-fn shown(name: &str, value: &Value) -> String {
-    if ["ImportDate", "UpdateDate"].contains(&name) {
-        return format!("now ({} bytes)", value.data.len());
-    }
-    match value.kind {
-        Kind::SZ => format!("{:?}", value.as_text().unwrap()),
-        Kind::EXPAND_SZ => format!("expand:{:?}", value.as_text().unwrap()),
-        Kind::MULTI_SZ => format!("multi:{:?}", value.as_multi().unwrap()),
-        Kind::DWORD if value.as_u32().is_some() => format!("dword:{:08x}", value.as_u32().unwrap()),
-        kind => {
-            let bytes: Vec<String> = value
-                .data
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            format!("hex({:x}):{}", kind.0, bytes.join(","))
-        }
-    }
-}
-
-/// As a .reg file would say it, with `+` and `-`.
-pub(super) fn diff(before: &Values, after: &Values) -> String {
-    let mut text = String::new();
-    let mut keys: Vec<&(String, Option<String>)> = before.keys().chain(after.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let mut last = None;
-    for key in keys {
-        let (old, new) = (before.get(key), after.get(key));
-        if old == new {
-            continue;
-        }
-        let sign = match (old, new) {
-            (None, _) if key.1.is_none() => "+",
-            (_, None) if key.1.is_none() => "-",
-            _ => " ",
-        };
-        if last != Some(&key.0) {
-            writeln!(text, "{sign}[{}]", key.0).unwrap();
-            last = Some(&key.0);
-        }
-        let Some(name) = &key.1 else { continue };
-        for (sign, value) in [("-", old), ("+", new)] {
-            if let Some(value) = value {
-                writeln!(text, "{sign}\"{name}\"={value}").unwrap();
-            }
-        }
-    }
-    text
 }
 
 /// A hive of these values; a name that is empty makes the key only.

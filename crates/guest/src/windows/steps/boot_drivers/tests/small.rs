@@ -3,8 +3,9 @@
 use registry::Value;
 use types::{Arch, StepOutcome};
 
-use super::machine::{Given, Machine, diff, hive};
+use super::machine::{Given, Machine, hive};
 use crate::windows::drivers::Role;
+use crate::windows::tests::regdiff::diff;
 
 /// A driver of the shape of viostor's.
 const INF: &str = "[Version]
