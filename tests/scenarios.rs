@@ -14,6 +14,7 @@ mod ova_boots_on_virtio;
 mod p2v_agent_sends_a_disk;
 mod p2v_bad_sectors_are_mapped;
 mod p2v_by_hand_on_serial;
+mod p2v_encrypted_disk_arrives;
 mod p2v_faults_end_in_the_same_image;
 mod p2v_four_at_once;
 mod p2v_iso_machines_arrive;

@@ -49,12 +49,46 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 /// The ISO of the tests: around a development build of the agent.
 pub(crate) fn for_tests() -> Result<()> {
     packages::ensure(packages::Group::Iso)?;
-    medium_of(&build_agent(Profile::Dev)?)
+    let agent = build_agent(Profile::Dev)?;
+    medium_of(&agent)?;
+    twice(&agent)
 }
 
 fn medium_of(agent: &Path) -> Result<()> {
-    let suite = std::env::var("V2V_ISO_SUITE").ok();
-    build(&testkit::target_dir().join("iso"), agent, suite.as_deref()).map(drop)
+    build(
+        &testkit::target_dir().join("iso"),
+        agent,
+        suite().as_deref(),
+    )
+    .map(drop)
+}
+
+/// Debian's suite, if it is not the recipe's.
+fn suite() -> Option<String> {
+    std::env::var("V2V_ISO_SUITE").ok()
+}
+
+/// Two media from nothing, in folders of different names and one after the other, must be the same byte for byte.
+fn twice(agent: &Path) -> Result<()> {
+    let dir = tempfile::tempdir_in(testkit::target_dir()).context("making a folder")?;
+    let mut media = Vec::new();
+    for name in ["once", "and-again"] {
+        let work = dir.path().join(name);
+        std::fs::create_dir(&work).with_context(|| format!("creating {}", work.display()))?;
+        let iso = build(&work, agent, suite().as_deref())?;
+        media.push(std::fs::read(&iso).with_context(|| format!("reading {}", iso.display()))?);
+    }
+    let place = media.first().zip(media.last()).and_then(|(once, again)| {
+        let differs = once.iter().zip(again).position(|(a, b)| a != b);
+        differs.or_else(|| (once.len() != again.len()).then_some(once.len().min(again.len())))
+    });
+    match place {
+        None => {
+            say("built twice more: the same bytes");
+            Ok(())
+        }
+        Some(place) => bail!("two ISOs of the same packages and agent differ at byte {place:#x}"),
+    }
 }
 
 /// Builds the ISO around `agent` in `work`; gives the path of the ISO.
