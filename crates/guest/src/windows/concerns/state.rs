@@ -132,7 +132,7 @@ pub(super) fn adapters(look: &Look<'_>, found: &mut Found) {
     if !unknown.is_empty() && look.windows.adapters.len() > 1 {
         found.info(
             format!(
-                "its registry does not say which hardware address belongs to {}: fixed addresses are given to adapters by their order",
+                "its registry does not say which hardware address belongs to {}: fixed addresses go to adapters by their order where that is certain",
                 list(&unknown)
             ),
             "name addresses with --mac MAC:ip:… where the order may be another one",

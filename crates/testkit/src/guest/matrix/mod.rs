@@ -34,7 +34,8 @@ use crate::skips::is_root;
 
 pub use list::{MATRIX, SAMPLE, SHORT_SAMPLE, by_name};
 pub use prove::{
-    BUSES, Figures, Proof, boot, convert, lost_on_virtio, on_old_hardware, prove, unconverted,
+    BUSES, Figures, Proof, boot, convert, lost_on_virtio, on_old_hardware, prove, reach_login,
+    unconverted,
 };
 
 /// Which Debian.

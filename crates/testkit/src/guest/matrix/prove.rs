@@ -150,15 +150,31 @@ pub fn convert(built: &BuiltGuest, out: &Path, appliance: Option<&Path>) -> Resu
     Ok(figures)
 }
 
-/// Boots what [`convert`] left in `out`, on `bus`; the time to its login.
+/// Boots what [`convert`] left in `out`, on `bus`; the time to its login, after which it must answer at its address.
 pub fn boot(built: &BuiltGuest, out: &Path, bus: Bus) -> Result<Duration> {
+    boot_until(built, out, bus, |run| login_and_answer(built, run))
+}
+
+/// Boots what a conversion left in `out` whose NIC was another machine's; the time to its login.
+pub fn reach_login(built: &BuiltGuest, out: &Path, bus: Bus) -> Result<Duration> {
+    boot_until(built, out, bus, |run| {
+        run.wait_unlocked_login(built.guest.passphrase(), LOGIN)
+    })
+}
+
+fn boot_until(
+    built: &BuiltGuest,
+    out: &Path,
+    bus: Bus,
+    wait: impl Fn(&mut Running) -> Result<Duration>,
+) -> Result<Duration> {
     let letters = ["sda", "sdb"];
     let disks: Vec<_> = (letters.iter().zip(&built.disks))
         .map(|(letter, _)| out.join(format!("{}-{letter}", built.guest.name)))
         .collect();
     let once = || {
         let mut run = machine(built, &disks, "qcow2").bus(bus).start()?;
-        login_and_answer(built, &mut run)
+        wait(&mut run)
     };
     match once() {
         // Seen once in many starts with QEMU 10.0.2 under TCG: its own check of a write to the MSI-X table while the guest's
