@@ -318,6 +318,8 @@ fn a_reset_repeats_only_what_may_be(wine: &Wine, exe: &str) -> Result<()> {
 }
 
 fn as_a_service(wine: &Wine, exe: &Path) -> Result<()> {
+    // What asked for a reboot before left a second service manager, which no service answers.
+    wine.reset();
     let windows = wine.drive().join("windows");
     let dir = windows.join("v2v/firstboot");
     let bodies = [("100-a.bat", "echo as a service"), ("200-b.bat", "")];
@@ -336,11 +338,13 @@ fn as_a_service(wine: &Wine, exe: &Path) -> Result<()> {
     ensure!(wine.run(&created)?.success());
     let log = windows.join("temp/v2v-firstboot.log");
     let text = || fs::read_to_string(&log).unwrap_or_default();
+    let mut last = None;
     until("the service did not come to its end", || {
         // Wine's service manager may not know it yet, and sc may ask how it does when it is gone.
-        let _ = wine.run(&["sc", "start", "v2v-firstboot"]);
+        last = wine.output(&["sc", "start", "v2v-firstboot"]).ok();
         text().contains("all scripts have run; the service is removed")
-    })?;
+    })
+    .with_context(|| format!("sc start: {last:?}; the service's log: {}", text()))?;
     ensure!(text().contains("as a service"), "{}", text());
     let marks = fs::read_to_string(wine.drive().join("service-marks"))?;
     ensure!(
