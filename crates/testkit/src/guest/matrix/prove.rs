@@ -22,8 +22,10 @@ const BANNER: Duration = Duration::from_secs(180);
 /// The source's NIC, and so the result's.
 const MAC: &str = "00:50:56:9a:2c:10";
 /// What a Linux says whose initramfs does not find the root.
-const LOST: [&str; 8] = [
+const LOST: [&str; 9] = [
     "(initramfs)",
+    // systemd waits for the root "no limit"; it says so each second.
+    "running (2min ",
     "Timed out waiting for device",
     "still waiting for following initqueue hooks",
     "Entering emergency mode",
