@@ -182,6 +182,7 @@ mod tests {
             name: format!("/dev/sda{number}"),
             kind: DeviceKind::Partition { disk: 0, number },
             virtual_size: 1 << 30,
+            start: None,
             content: content.into(),
             uuid: None,
             label: None,

@@ -10,6 +10,7 @@
 //! [`run`] is the list; each stage is a file in `stages/`. The command line and the server call the same function.
 //! [`inspect`](fn@inspect) goes as far as the copy and says what it saw.
 
+mod boot_menu;
 mod error;
 mod events;
 mod foreign;
@@ -20,6 +21,7 @@ mod payload;
 pub mod report;
 mod stages;
 
+pub use boot_menu::entries as boot_options;
 pub use error::{Error, Result};
 pub use events::{DiskProgress, Events, Stage};
 pub use inspection::inspect;
@@ -67,7 +69,15 @@ pub fn run_opened(
         )?;
         verified.wait()?;
         gate.before_finish(events, cancel)?;
-        stages::finish::run(job, &opened, prepared, disks, target.as_mut(), events)
+        stages::finish::run(
+            job,
+            &opened,
+            &seen.storage,
+            prepared,
+            disks,
+            target.as_mut(),
+            events,
+        )
     });
     drop(target);
     result

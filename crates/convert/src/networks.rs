@@ -91,12 +91,12 @@ fn unused_mac(machine: &Machine) -> Result<MacAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use types::Hypervisor;
 
     use super::*;
 
-    fn machine(nics: &[(&str, Option<&str>)]) -> Machine {
+    pub(crate) fn machine(nics: &[(&str, Option<&str>)]) -> Machine {
         Machine {
             name: "m".into(),
             hypervisor: Hypervisor::Vmware,

@@ -21,6 +21,10 @@ const MAX_TEXT: usize = 128;
 /// Sector sizes that QEMU's disks can have, in bytes.
 const SECTOR_SIZES: std::ops::RangeInclusive<u32> = 512..=32768;
 
+/// Entries of a boot menu that are carried on, and the bytes of one: more than any machine has.
+const MAX_OPTIONS: usize = 64;
+const MAX_OPTION: usize = 8 << 10;
+
 /// The machine as the stages and the target see it, with the disks of the wish in its order.
 pub fn machine(inventory: &Inventory, wish: &Wish) -> Machine {
     let dmi = inventory.dmi.clone().unwrap_or_default();
@@ -70,6 +74,7 @@ pub fn machine(inventory: &Inventory, wish: &Wish) -> Machine {
             clock: clock(wish),
             sector_sizes: disks.iter().map(|found| sector_sizes(found)).collect(),
             numa_nodes: Some(inventory.numa_nodes).filter(|&nodes| nodes > 0),
+            boot_options: boot_options(&firmware),
             ..Details::default()
         },
     }
@@ -248,6 +253,16 @@ fn bus(bus: Bus) -> DiskBus {
         Bus::VirtioScsi => DiskBus::VirtioScsi,
         Bus::Usb | Bus::Mmc | Bus::Unspecified => DiskBus::Unknown,
     }
+}
+
+/// The entries that the old machine's firmware tries, in its order.
+fn boot_options(firmware: &inventory::Firmware) -> Vec<Vec<u8>> {
+    let entries = firmware.boot_entries.iter();
+    entries
+        .filter(|entry| entry.active && entry.ordered && entry.load_option.len() <= MAX_OPTION)
+        .map(|entry| entry.load_option.clone())
+        .take(MAX_OPTIONS)
+        .collect()
 }
 
 fn disk(unit: u32, found: &inventory::Disk) -> Disk {

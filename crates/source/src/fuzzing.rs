@@ -39,5 +39,5 @@ pub fn nvram(data: &[u8]) {
     let mut flash = data.to_vec();
     // What was never written is ones; short inputs are enough then.
     flash.resize(flash.len().max(FLASH_SIZE), 0xff);
-    let _ = vbox::secure_boot(&flash);
+    let _ = vbox::read_flash(&flash);
 }

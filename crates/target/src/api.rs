@@ -16,6 +16,9 @@ pub enum TargetKind {
     Local {
         /// The folder.
         dir: PathBuf,
+        /// `-oo nvram`: the firmware's boot menu goes into a file beside the disks, and the domain names the firmware of
+        /// this host.
+        nvram: bool,
     },
     /// `-o libvirt [-os POOL|DIR] [-oc URI]`: disks in a directory pool, the domain defined.
     Libvirt {
@@ -87,7 +90,7 @@ impl fmt::Display for TargetKind {
     /// For messages: `folder /srv`, `libvirt pool default`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local { dir } => write!(f, "folder {}", dir.display()),
+            Self::Local { dir, .. } => write!(f, "folder {}", dir.display()),
             Self::Libvirt { pool_or_dir, uri } => {
                 let place = pool_or_dir.as_deref().unwrap_or(libvirt::DEFAULT_POOL);
                 let kind = if libvirt::is_dir(place) {
@@ -125,6 +128,8 @@ pub struct Finished<'a> {
     pub caps: &'a GuestCaps,
     /// The guest, where one was inspected.
     pub guest: Option<&'a GuestInfo>,
+    /// The firmware's boot menu, the first entry first: EFI_LOAD_OPTIONs (UEFI 2.10, section 3.1.3).
+    pub boot_options: &'a [Vec<u8>],
 }
 
 /// The result under its final name.
@@ -164,7 +169,9 @@ pub fn prepare(options: TargetOptions) -> Result<Box<dyn Target>> {
     let name = name::clean(&options.name)?;
     let options = &options;
     match &options.kind {
-        TargetKind::Local { dir } => Ok(Box::new(local::LocalTarget::prepare(options, name, dir)?)),
+        TargetKind::Local { dir, nvram } => Ok(Box::new(local::LocalTarget::prepare(
+            options, name, dir, *nvram,
+        )?)),
         TargetKind::Libvirt { pool_or_dir, uri } => Ok(Box::new(libvirt::LibvirtTarget::prepare(
             options,
             name,

@@ -12,11 +12,13 @@
 mod api;
 pub mod domain;
 mod error;
+mod firmware;
 mod hostcmd;
 mod libvirt;
 mod local;
 mod name;
 mod null;
+mod nvram;
 mod place;
 mod qemu;
 mod scratch;
@@ -27,3 +29,4 @@ mod tests;
 
 pub use api::{DomainType, Finished, Placed, Plan, Target, TargetKind, TargetOptions, prepare};
 pub use error::{Error, ErrorKind, Result};
+pub use nvram::NvramPaths;

@@ -1,25 +1,34 @@
 //! `-o local`: `NAME-sda`, … and `NAME.xml` in a folder. Nothing is defined anywhere, so networks are not looked
-//! up either: the files may be meant for another host.
+//! up either: the files may be meant for another host. For the same reason the XML names firmware of this host, and
+//! variables for it, only if that was asked for (`-oo nvram`).
 
 use std::path::Path;
 
 use image::BlockSink;
 
 use crate::domain::{self, DomainSpec};
+use crate::firmware::Dirs;
 use crate::name::CleanName;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
-use crate::{Finished, Placed, Plan, Result, Target, TargetOptions};
+use crate::{Finished, Placed, Plan, Result, Target, TargetOptions, nvram};
 
 #[derive(Debug)]
 pub(crate) struct LocalTarget {
     stage: Stage,
+    nvram: bool,
 }
 
 impl LocalTarget {
-    pub(crate) fn prepare(options: &TargetOptions, name: CleanName, dir: &Path) -> Result<Self> {
+    pub(crate) fn prepare(
+        options: &TargetOptions,
+        name: CleanName,
+        dir: &Path,
+        nvram: bool,
+    ) -> Result<Self> {
         Ok(Self {
             stage: Stage::prepare(options, name, dir, Sharing::Exclusive)?,
+            nvram,
         })
     }
 
@@ -28,12 +37,13 @@ impl LocalTarget {
         stage.expect_all_disks(finished)?;
         let mut names = stage.disk_names(finished.machine.disks.len())?;
         let disks = names.iter().map(|name| stage.dir.join(name)).collect();
-        let built = domain::build(&DomainSpec::new(
-            &stage.options,
-            &stage.name,
-            finished,
-            disks,
-        ))?;
+        let mut spec = DomainSpec::new(&stage.options, &stage.name, finished, disks);
+        let note = match self.nvram {
+            true => nvram::give(stage, finished, &Dirs::default(), &mut spec, &mut names)?,
+            false => nvram::lost(&spec, finished, "-oo nvram writes it beside the disks")?,
+        };
+        let mut built = domain::build(&spec)?;
+        built.notes.extend(note);
         // The XML comes last: who sees it sees the disks too.
         let xml = format!("{}.xml", stage.name);
         stage.write_file(&xml, &built.xml, 0o644)?;
@@ -51,6 +61,9 @@ impl Target for LocalTarget {
     fn check(&mut self, plan: &Plan<'_>) -> Result<()> {
         let mut names = self.stage.disk_names(plan.machine.disks.len())?;
         names.push(format!("{}.xml", self.stage.name));
+        if self.nvram && nvram::may_be(plan) {
+            names.push(nvram::file_name(&self.stage.name));
+        }
         self.stage.refuse_taken(&names)?;
         self.stage.refuse_undescribable(plan)?;
         self.stage.refuse_shortage(plan)

@@ -160,7 +160,12 @@ impl Stage {
     }
 
     /// Writes a small file of the result and makes it durable; it gets its final name by [`place`](Self::place).
-    pub(crate) fn write_file(&self, name: &str, content: &str, mode: u32) -> Result<()> {
+    pub(crate) fn write_file(
+        &self,
+        name: &str,
+        content: impl AsRef<[u8]>,
+        mode: u32,
+    ) -> Result<()> {
         let path = self.waiting(name);
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
@@ -168,7 +173,7 @@ impl Stage {
                 .create_new(true)
                 .mode(mode)
                 .open(&path)?;
-            file.write_all(content.as_bytes())?;
+            file.write_all(content.as_ref())?;
             file.sync_all()
         };
         write().map_err(|e| Error::io_at("writing", &path, e))

@@ -7,6 +7,7 @@ mod cancel;
 mod caps;
 mod customise;
 mod guest;
+mod hex;
 mod mac;
 mod machine;
 mod report;

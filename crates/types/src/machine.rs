@@ -70,6 +70,10 @@ pub struct Details {
     pub sector_sizes: Vec<SectorSizes>,
     /// Number of NUMA nodes with processors, where known.
     pub numa_nodes: Option<u32>,
+    /// The firmware's boot menu: its active entries in the order of BootOrder, each an EFI_LOAD_OPTION (UEFI 2.10,
+    /// section 3.1.3); in hexadecimal where it is written down.
+    #[serde(with = "crate::hex", skip_serializing_if = "Vec::is_empty")]
+    pub boot_options: Vec<Vec<u8>>,
 }
 
 /// SMBIOS strings of types 0 to 3 (DMTF DSP0134); empty where the machine has none.

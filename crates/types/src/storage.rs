@@ -19,6 +19,9 @@ pub struct BlockDevice {
     pub kind: DeviceKind,
     /// Its size in bytes.
     pub virtual_size: u64,
+    /// Where a partition begins on its disk, in bytes.
+    #[serde(default)]
+    pub start: Option<u64>,
     /// What it holds, in blkid's words: `ext4`, `xfs`, `vfat`, `swap`, `swsuspend` (hibernated), `ntfs`,
     /// `LVM2_member`, `crypto_LUKS`, `linux_raid_member`, or empty.
     pub content: String,

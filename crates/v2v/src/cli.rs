@@ -66,7 +66,8 @@ pub(crate) struct Cli {
     /// Name of the converted guest instead of the source's
     #[arg(long = "on", value_name = "NAME", help_heading = "Output")]
     pub(crate) output_name: Option<String>,
-    /// Output option, e.g. qemu-boot with -o qemu
+    /// Output option: qemu-boot with -o qemu runs the script; nvram with -o local writes the
+    /// firmware's boot menu into a file, for the UEFI firmware of this host
     #[arg(long = "oo", value_name = "OPTION[=VALUE]", help_heading = "Output")]
     pub(crate) output_options: Vec<String>,
     /// Where the disks go: a directory, or a libvirt pool with -o libvirt

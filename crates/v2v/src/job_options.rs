@@ -189,7 +189,7 @@ mod tests {
 
     fn local(conversion: &Conversion) -> &str {
         match &conversion.target.kind {
-            TargetKind::Local { dir } => dir.to_str().unwrap(),
+            TargetKind::Local { dir, .. } => dir.to_str().unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -149,10 +149,11 @@ fn block_driver(text: Option<&str>) -> Result<Option<BlockBus>> {
 
 fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
     let mode = cli.output_mode.as_deref().unwrap_or("libvirt");
-    let mut qemu_boot = false;
+    let (mut qemu_boot, mut nvram) = (false, false);
     for option in &cli.output_options {
         match (mode, option.as_str()) {
             ("qemu", "qemu-boot" | "qemu-boot=true") => qemu_boot = true,
+            ("local" | "disk", "nvram" | "nvram=true") => nvram = true,
             _ => bail!("-oo {option} does not go with -o {mode}"),
         }
     }
@@ -166,7 +167,10 @@ fn target_options(cli: &Cli, source: &SourceOptions) -> Result<TargetOptions> {
         }
     };
     let kind = match mode {
-        "local" | "disk" => TargetKind::Local { dir: directory()? },
+        "local" | "disk" => TargetKind::Local {
+            dir: directory()?,
+            nvram,
+        },
         "libvirt" => TargetKind::Libvirt {
             pool_or_dir: cli.output_storage.clone(),
             uri: cli.output_connection.clone(),
@@ -368,6 +372,20 @@ mod tests {
 
     fn refusal(args: &[&str]) -> String {
         format!("{:#}", parse(args).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_of_variables_is_for_local_only_and_when_asked_for() {
+        let nvram = |more: &[&str]| {
+            let args = [&["-iova", "-olocal", "--os=/x", "f.ova"], more].concat();
+            match parse(&args).unwrap().conversion.target.kind {
+                TargetKind::Local { nvram, .. } => nvram,
+                other => panic!("{other}"),
+            }
+        };
+        assert!(nvram(&["--oo=nvram"]) && nvram(&["--oo=nvram=true"]) && !nvram(&[]));
+        let other = refusal(&["-iova", "-oqemu", "--os=/x", "--oo=nvram", "f.ova"]);
+        assert!(other.contains("-oo nvram"), "{other}");
     }
 
     #[test]

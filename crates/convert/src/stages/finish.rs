@@ -2,6 +2,7 @@
 
 use source::Opened;
 use target::{Finished, Target};
+use types::StorageMap;
 
 use super::pending::Pending;
 use super::prepare::Prepared;
@@ -11,6 +12,7 @@ use crate::{Conversion, Events, Outcome, Result, Stage};
 pub(crate) fn run(
     job: &Conversion,
     opened: &Opened,
+    storage: &StorageMap,
     prepared: Prepared,
     disks: Vec<DiskBytes>,
     target: &mut dyn Target,
@@ -23,6 +25,7 @@ pub(crate) fn run(
         treatment,
         ..
     } = prepared;
+    let boot_options = crate::boot_options(&opened.machine, storage, &outcome.boot_entries);
     let mut report = Report {
         schema: SCHEMA,
         v2v: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,6 +50,7 @@ pub(crate) fn run(
         machine: &opened.machine,
         caps: &report.caps,
         guest: Some(&report.guest),
+        boot_options: &boot_options,
     })?;
     for note in &placed.notes {
         events.note(note);

@@ -1,6 +1,7 @@
 //! Inventories and wishes, honest and not.
 
-use wire::inventory::{Cpu, Dmi, Firmware as WireFirmware, Removable as WireRemovable};
+use uefi::device_path::{HardDrive, Signature};
+use wire::inventory::{BootEntry, Cpu, Dmi, Firmware as WireFirmware, Removable as WireRemovable};
 use wire::session::NetworkWish;
 
 use super::*;
@@ -124,6 +125,114 @@ fn wishes_go_before_the_inventory() {
         (topology.sockets, topology.cores, topology.threads),
         (2, 2, 2)
     );
+}
+
+#[test]
+fn the_boot_menu_comes_in_its_order_without_what_is_off() {
+    let mut server = server();
+    let entry = |number: u32, active, ordered| BootEntry {
+        number,
+        active,
+        ordered,
+        load_option: vec![u8::try_from(number).unwrap(); 40],
+        ..BootEntry::default()
+    };
+    let mut long = entry(9, true, true);
+    long.load_option = vec![9; MAX_OPTION + 1];
+    let entries = vec![
+        entry(3, true, true),
+        entry(1, true, true),
+        entry(2, false, true),
+        long,
+        entry(4, true, false),
+    ];
+    server.firmware.as_mut().unwrap().boot_entries = entries;
+    let options = machine(&server, &Wish::default()).details.boot_options;
+    assert_eq!(options, [vec![3; 40], vec![1; 40]]);
+    let many = vec![entry(1, true, true); 1000];
+    server.firmware.as_mut().unwrap().boot_entries = many;
+    let options = machine(&server, &Wish::default()).details.boot_options;
+    assert_eq!(options.len(), MAX_OPTIONS);
+}
+
+/// The way of a boot menu from the agent's inventory to the file of the guest; only the appliance, which finds partitions, is
+/// left out.
+#[test]
+fn the_boot_menu_of_an_inventory_reaches_the_guests_variables() {
+    const PARTUUID: &str = "aaaaaaaa-0001-4000-8000-0123456789ab";
+    const LOADER: &str = r"\EFI\debian\shimx64.efi";
+    let option = |partuuid: &str| {
+        let drive = HardDrive {
+            number: 1,
+            start_blocks: 2048,
+            size_blocks: 204_800,
+            signature: Signature::of_partuuid(partuuid).unwrap(),
+        };
+        let option = uefi::LoadOption::new("web server", &drive, LOADER, b"told".to_vec());
+        option.unwrap().to_bytes()
+    };
+    let mut told = server();
+    let firmware = told.firmware.as_mut().unwrap();
+    firmware.secure_boot = None;
+    let entries = [option("0badd15c-01"), option(PARTUUID)].map(|load_option| BootEntry {
+        active: true,
+        ordered: true,
+        load_option,
+        ..BootEntry::default()
+    });
+    firmware.boot_entries = entries.into();
+    told.disks.truncate(1);
+    told.disks[0].virtual_size = 1 << 20;
+    let machine = machine(&told, &Wish::default());
+    let storage = types::StorageMap {
+        devices: vec![types::BlockDevice {
+            name: "/dev/sda1".into(),
+            kind: types::DeviceKind::Partition { disk: 0, number: 1 },
+            virtual_size: 100 << 20,
+            start: Some(1 << 20),
+            content: "vfat".into(),
+            uuid: None,
+            label: None,
+            partuuid: Some(PARTUUID.into()),
+            partlabel: None,
+            parttype: None,
+        }],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let kind = target::TargetKind::Qemu {
+        dir: dir.path().to_owned(),
+        boot: false,
+    };
+    let mut target = target::prepare(target::TargetOptions::new(kind, "web")).unwrap();
+    let disk = target
+        .create_disk(0, machine.disks[0].virtual_size)
+        .unwrap();
+    disk.finish().unwrap();
+    let finished = target::Finished {
+        machine: &machine,
+        caps: &caps(),
+        guest: None,
+        boot_options: &convert::boot_options(&machine, &storage, &[]),
+    };
+    target.finalise(&finished).unwrap();
+    let flash = std::fs::read(dir.path().join("web_VARS.fd")).unwrap();
+    assert_eq!(uefi::menu::read(&flash).unwrap(), [option(PARTUUID)]);
+}
+
+fn caps() -> types::GuestCaps {
+    types::GuestCaps {
+        block_bus: types::BlockBus::VirtioBlk,
+        net_bus: types::NetBus::Virtio,
+        virtio_rng: true,
+        virtio_balloon: true,
+        virtio_serial: true,
+        pvpanic: true,
+        machine: types::MachineType::Q35,
+        arch: types::Arch::X86_64,
+        rtc_utc: true,
+        boot_disk: None,
+        firmware: None,
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A libvirt domain as XML (<https://libvirt.org/formatdomain.html>): what the machine is, apart from its disks.
 
+use std::path::PathBuf;
+
 use roxmltree::Node;
 use types::{
     CpuModel, CpuTopology, Details, Display, Firmware, Hypervisor, Listen, MacAddr, Machine, Nic,
@@ -24,6 +26,8 @@ pub(crate) struct Domain {
     pub(crate) machine: Machine,
     /// The disks in order.
     pub(crate) disks: Vec<DomainDisk>,
+    /// Its firmware's variables, a flash file.
+    pub(crate) nvram: Option<PathBuf>,
     /// What the administrator should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -81,6 +85,7 @@ pub(crate) fn parse(text: &str) -> Result<Domain> {
     Ok(Domain {
         machine,
         disks: storage.disks,
+        nvram: nvram(root),
         warnings,
     })
 }
@@ -245,6 +250,21 @@ fn firmware(root: Node<'_, '_>) -> Option<Firmware> {
         }
         _ => None,
     }
+}
+
+/// A raw file by its path, or since libvirt 8.5 by a source; libvirt has no other place for the variables of a machine that is
+/// off. qcow2 is left out.
+fn nvram(root: Node<'_, '_>) -> Option<PathBuf> {
+    let nvram = path(root, &["os", "nvram"])?;
+    if nvram
+        .attribute("format")
+        .is_some_and(|format| format != "raw")
+    {
+        return None;
+    }
+    let source = attribute(nvram, "source", "file");
+    let file = source.or_else(|| nvram.text().map(str::trim))?;
+    (!file.is_empty()).then(|| file.into())
 }
 
 /// The feature that firmware is chosen by, else a loader that enforces signatures with keys enrolled.

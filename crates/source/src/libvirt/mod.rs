@@ -21,6 +21,9 @@ use crate::error::{Error, ErrorKind, Result, shown};
 use crate::open::SourceOptions;
 use crate::{Prepared, PreparedDisk, text};
 
+/// Largest part of a flash that is read, in bytes: the files for ARM have 64 MiB, their variables come first.
+const MAX_FLASH: u64 = 4 << 20;
+
 /// The machine that the XML of a libvirt domain describes, its disks named but not opened, and what is odd about it.
 pub fn parse_domain_xml(text: &str) -> Result<(Machine, Vec<String>)> {
     let mut domain = domain::parse(text)?;
@@ -104,12 +107,22 @@ fn prepare_from(
     let Domain {
         mut machine,
         disks: domain_disks,
+        nvram,
         warnings,
     } = domain;
-    let warnings = warnings
+    let mut warnings: Vec<String> = warnings
         .into_iter()
         .map(|warning| format!("{label}: {warning}"))
         .collect();
+    if let Some(nvram) = nvram {
+        let menu = boot_options(&folder.join(nvram));
+        machine.details.boot_options = menu.unwrap_or_else(|error| {
+            warnings.push(format!(
+                "{error}; the boot entries of the machine's firmware stay behind"
+            ));
+            Vec::new()
+        });
+    }
     let mut disks = Vec::new();
     for domain_disk in domain_disks {
         let (disk, prepared) =
@@ -123,6 +136,17 @@ fn prepare_from(
         verifications: Vec::new(),
         warnings,
     })
+}
+
+/// The boot menu in the firmware's variables. A machine that was never started has none, nor has one of another host here.
+fn boot_options(nvram: &Path) -> Result<Vec<Vec<u8>>> {
+    if matches!(nvram.try_exists(), Ok(false)) {
+        return Ok(Vec::new());
+    }
+    let range = FileRange::open(nvram)?;
+    let len = usize::try_from(range.len().min(MAX_FLASH)).unwrap_or(0);
+    let flash = range.read_vec(0, len)?;
+    uefi::menu::read(&flash).map_err(|e| Error::corrupt(e.to_string()).in_file(range.label()))
 }
 
 fn open(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use image::formats::Format;
 use types::{CpuTopology, DiskBus, Display, Firmware, Hypervisor, Listen, NicNetwork};
+use uefi::device_path::{HardDrive, Signature};
 
 use super::*;
 use crate::{SourceKind, open as open_source};
@@ -18,7 +19,8 @@ const FULL: &str = r#"<domain type='kvm' id='3'>
   <currentMemory unit='KiB'>1048576</currentMemory>
   <vcpu placement='static' current='2'>8</vcpu>
   <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>
-    <loader readonly='yes' secure='yes' type='pflash'>/x</loader></os>
+    <loader readonly='yes' secure='yes' type='pflash'>/x</loader>
+    <nvram template='/t'>/x_VARS.fd</nvram></os>
   <features><acpi/><smm state='on'/><apic/><pae/><vmport state='off'/></features>
   <cpu mode='custom'><model>Penryn</model><vendor>Intel</vendor>
     <topology sockets='2' dies='2' cores='2' threads='1'/></cpu>
@@ -50,8 +52,10 @@ fn everything_that_a_domain_states_is_understood() {
     let Domain {
         machine,
         disks,
+        nvram,
         warnings,
     } = domain::parse(FULL).unwrap();
+    assert_eq!(nvram.as_deref(), Some(Path::new("/x_VARS.fd")));
     assert_eq!(
         (machine.name.as_str(), machine.hypervisor),
         ("dom1", Hypervisor::Kvm)
@@ -223,6 +227,40 @@ fn the_disks_of_a_file_are_opened_as_their_driver_says() {
     std::fs::remove_file(dir.path().join("d.img")).unwrap();
     let error = open_source(&kind, &SourceOptions::default()).unwrap_err();
     assert!(error.to_string().contains("d.img"), "{error}");
+}
+
+#[test]
+fn the_boot_menu_comes_out_of_the_firmwares_variables() {
+    let dir = tempfile::tempdir().unwrap();
+    let flash = dir.path().join("web_VARS.fd");
+    let xml = format!(
+        "> <os firmware='efi'><nvram template='/t'>{}</nvram></os>",
+        flash.display()
+    );
+    let kind = SourceKind::LibvirtXml(domain_file(dir.path(), &xml));
+    let menu_and_warnings = || {
+        let opened = open_source(&kind, &SourceOptions::default()).unwrap();
+        (opened.machine.details.boot_options, opened.warnings)
+    };
+    assert_eq!(menu_and_warnings(), (vec![], vec![]), "never started");
+    let drive = HardDrive {
+        number: 1,
+        start_blocks: 2048,
+        size_blocks: 2048,
+        signature: Signature::Mbr(7),
+    };
+    let entry = uefi::LoadOption::new("debian", &drive, r"\x.efi", Vec::new()).unwrap();
+    let mut store = uefi::Store::empty(uefi::Layout::Ovmf4M);
+    uefi::menu::add(&mut store, &[entry.to_bytes()]).unwrap();
+    std::fs::write(&flash, store.bytes()).unwrap();
+    assert_eq!(menu_and_warnings(), (vec![entry.to_bytes()], vec![]));
+    std::fs::write(&flash, b"QFI\xfb").unwrap();
+    let (menu, warnings) = menu_and_warnings();
+    assert!(menu.is_empty());
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("web_VARS.fd: at 0x28"),
+        "{warnings:?}"
+    );
 }
 
 /// libvirt's own test driver needs no daemon; `runstate` 5 is shut off (libvirt, "Test driver").

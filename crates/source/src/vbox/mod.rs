@@ -16,7 +16,7 @@ mod storage;
 mod tests;
 
 pub(crate) use machine::parse;
-pub(crate) use nvram::secure_boot;
+pub(crate) use nvram::read as read_flash;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ use crate::open::SourceOptions;
 use crate::{Prepared, PreparedDisk, ids, text};
 
 use machine::Settings;
+use nvram::Flash;
 
 /// Machines that a message lists.
 const MAX_LISTED: usize = 20;
@@ -57,7 +58,9 @@ pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> 
         let named = settings
             .nvram
             .unwrap_or_else(|| format!("{}.nvram", machine.name));
-        machine.secure_boot |= flash(&below, &named, &mut warnings)?;
+        let flash = flash(&below, &named, &mut warnings)?;
+        machine.secure_boot |= flash.secure_boot;
+        machine.details.boot_options = flash.boot_options;
     }
     let mut disks = Vec::new();
     for (disk, image) in machine.disks.iter_mut().zip(settings.images) {
@@ -85,19 +88,19 @@ pub(crate) fn prepare(path: &Path, options: &SourceOptions) -> Result<Prepared> 
     })
 }
 
-/// What the machine's flash says of Secure Boot. Without a flash it is off, as it is on a new machine.
-fn flash(below: &Below, named: &str, warnings: &mut Vec<String>) -> Result<bool> {
+/// What the machine's flash says. Without a flash Secure Boot is off, as it is on a new machine.
+fn flash(below: &Below, named: &str, warnings: &mut Vec<String>) -> Result<Flash> {
     let Some(range) = below.find(named)? else {
-        return Ok(false);
+        return Ok(Flash::default());
     };
     let len = usize::try_from(range.len().min(nvram::MAX_SIZE)).unwrap_or(0);
     let bytes = range.read_vec(0, len)?;
-    Ok(nvram::secure_boot(&bytes).unwrap_or_else(|error| {
+    Ok(nvram::read(&bytes).unwrap_or_else(|error| {
         let file = range.label();
         warnings.push(format!(
             "{file}: {error}; whether Secure Boot is on is not known"
         ));
-        false
+        Flash::default()
     }))
 }
 

@@ -130,7 +130,7 @@ fn blockio(sizes: SectorSizes) -> Element {
         .attr("physical_block_size", sizes.physical.to_string())
 }
 
-fn utf8(path: &Path) -> Result<&str> {
+pub(crate) fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::new(
             ErrorKind::Usage,

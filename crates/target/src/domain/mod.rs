@@ -4,6 +4,7 @@
 //! 9.0. What is not written is libvirt's to choose: PCI addresses, controllers, the machine version, the emulator.
 
 pub(crate) mod devices;
+mod os;
 pub(crate) mod platform;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 
 use image::Preallocation;
 use image::formats::OutputFormat;
-use types::{Firmware, GuestCaps, GuestInfo, Hypervisor, Machine, MachineType};
+use types::{GuestCaps, GuestInfo, Hypervisor, Machine};
 
-use crate::{DomainType, Finished, Result, TargetOptions};
+use crate::{DomainType, Finished, NvramPaths, Result, TargetOptions};
 use platform::{Drives, Platform};
 use xml::{Element, element};
 
@@ -65,6 +66,8 @@ pub struct DomainSpec<'a> {
     pub keep_smbios: bool,
     /// The host can emulate a TPM; elsewhere libvirt refuses a domain that has one.
     pub tpm_emulator: bool,
+    /// Firmware and variables of the domain's own; elsewhere libvirt chooses.
+    pub nvram: Option<NvramPaths>,
 }
 
 impl<'a> DomainSpec<'a> {
@@ -86,6 +89,7 @@ impl<'a> DomainSpec<'a> {
             keep_uuid: options.keep_uuid,
             keep_smbios: options.keep_smbios,
             tpm_emulator: true,
+            nvram: None,
         }
     }
 }
@@ -127,7 +131,7 @@ pub fn build(spec: &DomainSpec<'_>) -> Result<BuiltDomain> {
         )
         .child(vcpu(spec.machine))
         .children(smbios::sysinfo(&strings, uuid(spec)))
-        .child(os(platform, !strings.is_empty()))
+        .child(os::os(spec, platform, !strings.is_empty())?)
         .child(features(spec, platform))
         .child(cpu(spec, platform))
         .child(clock(spec, platform))
@@ -190,40 +194,6 @@ fn metadata(spec: &DomainSpec<'_>) -> Option<Element> {
                 .child(element("libosinfo:os").attr("id", id)),
         ),
     )
-}
-
-fn os(platform: Platform, has_smbios: bool) -> Element {
-    let machine = match platform.machine {
-        MachineType::I440fx => "pc",
-        MachineType::Q35 => "q35",
-        MachineType::Virt => "virt",
-    };
-    let kind = element("type")
-        .attr("arch", platform.arch)
-        .attr("machine", machine)
-        .text("hvm");
-    let smbios = has_smbios.then(|| element("smbios").attr("mode", "sysinfo"));
-    if platform.firmware == Firmware::Bios {
-        return element("os").child(kind).children(smbios);
-    }
-    let os = element("os").attr("firmware", "efi").child(kind);
-    if platform.arch != "x86_64" {
-        return os.children(smbios);
-    }
-    // Both are said, because a host's first choice may have Secure Boot enforced: a guest without signed boot
-    // files would not start there.
-    let enabled = if platform.secure_boot { "yes" } else { "no" };
-    let feature = |name: &str| {
-        element("feature")
-            .attr("enabled", enabled)
-            .attr("name", name)
-    };
-    os.child(
-        element("firmware")
-            .child(feature("enrolled-keys"))
-            .child(feature("secure-boot")),
-    )
-    .children(smbios)
 }
 
 fn features(spec: &DomainSpec<'_>, platform: Platform) -> Element {

@@ -38,6 +38,7 @@ impl Sample {
             keep_uuid: false,
             keep_smbios: false,
             tpm_emulator: true,
+            nvram: None,
         }
     }
 }

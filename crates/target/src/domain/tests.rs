@@ -40,24 +40,20 @@ fn every_domain_is_valid_by_libvirts_schema() {
     let mut bios = samples::physical();
     bios.caps.firmware = Some(types::Firmware::Bios);
     samples.push(("physical-bios", bios));
+    for (name, sample) in &samples {
+        let spec = DomainSpec {
+            nvram: Some(own_flash()),
+            ..sample.spec()
+        };
+        is_valid(dir.path(), &format!("{name}-own-flash"), &spec);
+    }
     for (name, sample) in samples {
-        let file = dir.path().join(format!("{name}.xml"));
         let spec = DomainSpec {
             keep_uuid: true,
             keep_smbios: true,
             ..sample.spec()
         };
-        std::fs::write(&file, build(&spec).unwrap().xml).unwrap();
-        let output = Command::new("virt-xml-validate")
-            .arg(&file)
-            .arg("domain")
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{name}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        is_valid(dir.path(), name, &spec);
     }
     // The check itself can fail.
     let broken = dir.path().join("broken.xml");
@@ -75,6 +71,48 @@ fn every_domain_is_valid_by_libvirts_schema() {
             .status
             .success()
     );
+}
+
+fn is_valid(dir: &std::path::Path, name: &str, spec: &DomainSpec<'_>) {
+    let file = dir.join(format!("{name}.xml"));
+    std::fs::write(&file, build(spec).unwrap().xml).unwrap();
+    let output = Command::new("virt-xml-validate")
+        .arg(&file)
+        .arg("domain")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Firmware and variables as a host has them.
+fn own_flash() -> NvramPaths {
+    NvramPaths {
+        code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd".into(),
+        template: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd".into(),
+        file: "/srv/guests/a & b_VARS.fd".into(),
+    }
+}
+
+#[test]
+fn a_domain_with_its_own_variables_names_firmware_and_file() {
+    let of = |sample: &samples::Sample| {
+        let spec = DomainSpec {
+            nvram: Some(own_flash()),
+            ..sample.spec()
+        };
+        build(&spec).unwrap().xml
+    };
+    insta::assert_snapshot!("domain-uefi-own-flash", of(&samples::uefi()));
+    let plain = of(&samples::physical());
+    assert!(
+        plain.contains(r#"secure="no""#) && !plain.contains("smm"),
+        "{plain}"
+    );
+    assert!(!of(&samples::bios()).contains("loader"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `-o libvirt`: disks in a directory pool (or a folder), the domain defined.
+//! `-o libvirt`: disks in a directory pool (or a folder), the domain defined. On this host it gets a file of firmware
+//! variables beside the disks where the guest's firmware had a boot menu; what firmware another host has is not known.
 //!
 //! ```text
 //! local:   scratch folder in the pool ── rename ──> NAME-sda … ── define ──> pool-refresh
@@ -18,11 +19,14 @@ use std::path::{Path, PathBuf};
 use image::BlockSink;
 
 use crate::domain::{self, BuiltDomain, DomainSpec};
+use crate::firmware::Dirs;
 use crate::name::CleanName;
 use crate::null::temp_dir;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
-use crate::{Error, ErrorKind, Finished, Placed, Plan, Result, Target, TargetOptions, space};
+use crate::{
+    Error, ErrorKind, Finished, Placed, Plan, Result, Target, TargetOptions, nvram, space,
+};
 use capabilities::Offers;
 use pool::Pool;
 use remote::Uploads;
@@ -108,7 +112,7 @@ impl LibvirtTarget {
         self.stage.expect_all_disks(finished)?;
         let names = self.stage.disk_names(finished.machine.disks.len())?;
         let (files, built) = match &self.destination {
-            Destination::Folder { .. } => self.place_here(finished, &names)?,
+            Destination::Folder { .. } => self.place_here(finished, names)?,
             Destination::Remote { pool } => self.place_there(finished, &names, pool)?,
         };
         let mut notes = std::mem::take(&mut self.check_notes);
@@ -123,11 +127,15 @@ impl LibvirtTarget {
     fn place_here(
         &self,
         finished: &Finished<'_>,
-        names: &[String],
+        mut names: Vec<String>,
     ) -> Result<(Vec<PathBuf>, BuiltDomain)> {
         let paths = names.iter().map(|name| self.stage.dir.join(name)).collect();
-        let built = self.build(finished, paths)?;
-        let placement = self.stage.place(names)?;
+        let mut spec = self.spec(finished, paths);
+        let dirs = Dirs::default();
+        let note = nvram::give(&self.stage, finished, &dirs, &mut spec, &mut names)?;
+        let mut built = domain::build(&spec)?;
+        built.notes.extend(note);
+        let placement = self.stage.place(&names)?;
         match self.define(&built) {
             Ok(()) => Ok((placement.files(), built)),
             Err(error) => Err(placement.take_back(error)),
@@ -147,7 +155,10 @@ impl LibvirtTarget {
                 uploads.upload(&self.stage, name)
             };
             let paths: Vec<PathBuf> = names.iter().map(upload).collect::<Result<_>>()?;
-            let built = self.build(finished, paths.clone())?;
+            let spec = self.spec(finished, paths.clone());
+            let mut built = domain::build(&spec)?;
+            let why = "what firmware another host has is not known here";
+            built.notes.extend(nvram::lost(&spec, finished, why)?);
             self.define(&built)?;
             Ok((paths, built))
         };
@@ -155,12 +166,12 @@ impl LibvirtTarget {
         result.map_err(|error| uploads.take_back(error))
     }
 
-    fn build(&self, finished: &Finished<'_>, paths: Vec<PathBuf>) -> Result<BuiltDomain> {
+    fn spec<'a>(&'a self, finished: &Finished<'a>, paths: Vec<PathBuf>) -> DomainSpec<'a> {
         let spec = DomainSpec::new(&self.stage.options, &self.stage.name, finished, paths);
-        domain::build(&DomainSpec {
+        DomainSpec {
             tpm_emulator: self.offers.tpm,
             ..spec
-        })
+        }
     }
 
     fn define(&self, built: &BuiltDomain) -> Result<()> {
@@ -183,7 +194,7 @@ impl LibvirtTarget {
 impl Target for LibvirtTarget {
     fn check(&mut self, plan: &Plan<'_>) -> Result<()> {
         checks::refuse_taken_domain(&self.virsh, &self.stage.name)?;
-        let names = self.stage.disk_names(plan.machine.disks.len())?;
+        let mut names = self.stage.disk_names(plan.machine.disks.len())?;
         self.check_notes = checks::networks(&self.virsh, plan.machine)?;
         self.offers = capabilities::check(&self.virsh, plan, self.stage.options.domain_type)?;
         self.stage.refuse_undescribable(plan)?;
@@ -194,6 +205,9 @@ impl Target for LibvirtTarget {
                 space::refuse_shortage(needed, available, &format!("the pool `{}`", pool.name))?;
             }
         } else {
+            if nvram::may_be(plan) {
+                names.push(nvram::file_name(&self.stage.name));
+            }
             self.stage.refuse_taken(&names)?;
         }
         // The folder takes the result, or its copy before the upload.

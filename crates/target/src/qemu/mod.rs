@@ -1,17 +1,19 @@
-//! `-o qemu`: `NAME-sda`, … and `NAME.sh` in a folder, a script that starts the guest with plain QEMU.
+//! `-o qemu`: `NAME-sda`, … and `NAME.sh` in a folder, a script that starts the guest with plain QEMU; with it `NAME_VARS.fd`
+//! where the guest's firmware had a boot menu.
 
 mod script;
 
 use std::path::Path;
 
 use image::BlockSink;
+use types::Firmware;
 
 use crate::domain::DomainSpec;
 use crate::hostcmd::HostCmd;
 use crate::name::CleanName;
 use crate::scratch::Sharing;
 use crate::stage::Stage;
-use crate::{Finished, Placed, Plan, Result, Target, TargetOptions};
+use crate::{Finished, Placed, Plan, Result, Target, TargetOptions, nvram};
 
 #[derive(Debug)]
 pub(crate) struct QemuTarget {
@@ -42,7 +44,17 @@ impl QemuTarget {
         let mut names = stage.disk_names(finished.machine.disks.len())?;
         let paths = names.iter().map(|name| stage.dir.join(name)).collect();
         let spec = DomainSpec::new(&stage.options, &stage.name, finished, paths);
-        let built = script::build(&spec, &names)?;
+        let mut built = script::build(&spec, &names)?;
+        let (variables, options) = (nvram::file_name(&stage.name), finished.boot_options);
+        if built.platform.firmware == Firmware::Uefi && !options.is_empty() {
+            match script::nvram(built.platform, options) {
+                Ok(content) => {
+                    stage.write_file(&variables, content, 0o644)?;
+                    names.push(variables);
+                }
+                Err(why) => built.notes.extend(nvram::left_out(options, &why)),
+            }
+        }
         stage.write_file(&self.script_name(), &built.text, 0o755)?;
         names.push(self.script_name());
         let placement = stage.place(&names)?;
@@ -58,6 +70,9 @@ impl Target for QemuTarget {
     fn check(&mut self, plan: &Plan<'_>) -> Result<()> {
         let mut names = self.stage.disk_names(plan.machine.disks.len())?;
         names.push(self.script_name());
+        if nvram::may_be(plan) {
+            names.push(nvram::file_name(&self.stage.name));
+        }
         self.stage.refuse_taken(&names)?;
         self.stage.refuse_undescribable(plan)?;
         self.stage.refuse_shortage(plan)

@@ -119,6 +119,35 @@ fn a_domain_that_libvirt_refuses_takes_its_disks_with_it() {
 }
 
 #[test]
+fn a_boot_menu_goes_into_the_pool_and_away_again_with_the_disks() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(uri) = test_node(dir.path()) else {
+        return;
+    };
+    if !Path::new("/usr/share/qemu/firmware/60-edk2-x86_64.json").exists() {
+        return testkit::skip("the package ovmf is not installed");
+    }
+    let pool = dir.path().join("vms");
+    let mut sample = uefi();
+    sample.machine.uuid = Some("no-uuid".into());
+    let options = TargetOptions {
+        keep_uuid: true,
+        ..libvirt(&uri, Some("vms"))
+    };
+    let error = convert_with(&options, &sample, &menu()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Command);
+    assert!(names(&pool).is_empty());
+    let placed = convert_with(&libvirt(&uri, Some("vms")), &uefi(), &menu()).unwrap();
+    assert_eq!(names(&pool), ["debian12-sda", "debian12_VARS.fd"]);
+    assert!(
+        !placed.notes.iter().any(|note| note.contains("menu")),
+        "{:?}",
+        placed.notes
+    );
+    assert_eq!(menu_of(&pool.join("debian12_VARS.fd")), menu());
+}
+
+#[test]
 fn connections_that_cannot_be_used_are_refused() {
     if !testkit::require_tool("virsh") {
         return;
@@ -193,6 +222,7 @@ fn guests_of_every_kind_are_defined_and_start() {
     );
 
     daemon.virsh(&["net-start", "default"]).unwrap();
+    starts_with_its_menu(&daemon, &pool);
     for (kind, mut sample) in samples::all() {
         sample = small(sample);
         sample.name = format!("1-{kind} & <co>, it's");
@@ -223,6 +253,29 @@ fn guests_of_every_kind_are_defined_and_start() {
         daemon
             .virsh(&["destroy", &format!("--domain={}", sample.name)])
             .unwrap();
+    }
+}
+
+/// A domain with variables of its own, with and without Secure Boot, defined and started.
+fn starts_with_its_menu(daemon: &Libvirtd, pool: &Path) {
+    for secure_boot in [false, true] {
+        let mut sample = uefi();
+        sample.name = format!("menu {secure_boot}");
+        sample.machine.secure_boot = secure_boot;
+        sample.machine.memory_bytes = 128 * MIB;
+        let placed = convert_with(&libvirt(daemon.uri(), None), &sample, &menu()).unwrap();
+        let file = pool.join(format!("{}_VARS.fd", sample.name));
+        assert!(placed.files.contains(&file), "{:?}", placed.files);
+        assert_eq!(menu_of(&file), menu());
+        let xml = daemon
+            .virsh(&["dumpxml", "--inactive", &sample.name])
+            .unwrap();
+        assert!(
+            xml.contains(&format!(">{}</nvram>", file.display())),
+            "{xml}"
+        );
+        daemon.virsh(&["start", &sample.name]).unwrap();
+        daemon.virsh(&["destroy", &sample.name]).unwrap();
     }
 }
 
@@ -261,6 +314,26 @@ fn domains_for_kvm_are_defined_with_tpm_and_hyperv() {
         assert!(xml.contains("<domain type='kvm'>"), "{xml}");
         assert_eq!(xml.contains(part), there, "{xml}");
     }
+}
+
+/// What firmware another host has is not known.
+fn leaves_its_menu_behind(options: &TargetOptions, pool: &Path) {
+    let named = TargetOptions {
+        name: "with a menu".into(),
+        ..options.clone()
+    };
+    let placed = convert_with(&named, &uefi(), &menu()).unwrap();
+    let noted = placed
+        .notes
+        .iter()
+        .filter(|note| note.contains("boot menu"));
+    assert_eq!(
+        (noted.count(), placed.files.len()),
+        (1, 1),
+        "{:?}",
+        placed.notes
+    );
+    assert!(!names(pool).iter().any(|name| name.ends_with("_VARS.fd")));
 }
 
 #[test]
@@ -319,6 +392,8 @@ fn a_pool_of_another_host_gets_its_disks_by_upload() {
             .unwrap()
             .contains("web & <db>")
     );
+
+    leaves_its_menu_behind(&options, &pool);
 
     // Each of these fails at another point: the volume exists, the pool is too small, the domain is refused.
     let before = names(&pool);

@@ -188,6 +188,61 @@ fn a_name_with_a_slash_stays_in_the_folder() {
     assert_eq!(refusal(&options, &sample()).kind(), ErrorKind::Usage);
 }
 
+/// `-oo nvram`.
+fn with_nvram(dir: &Path) -> TargetOptions {
+    let kind = TargetKind::Local {
+        dir: dir.to_owned(),
+        nvram: true,
+    };
+    TargetOptions::new(kind, "")
+}
+
+#[test]
+fn a_boot_menu_is_written_when_asked_for() {
+    if !Path::new("/usr/share/qemu/firmware/60-edk2-x86_64.json").exists() {
+        return testkit::skip("the package ovmf is not installed");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let placed = convert_with(&with_nvram(dir.path()), &uefi(), &menu()).unwrap();
+    let want = ["debian12-sda", "debian12.xml", "debian12_VARS.fd"];
+    assert_eq!(names(dir.path()), want);
+    assert_eq!(placed.notes, Vec::<String>::new());
+    let file = fs::canonicalize(dir.path()).unwrap().join(want[2]);
+    assert_eq!(menu_of(&file), menu());
+    let xml = fs::read_to_string(dir.path().join(want[1])).unwrap();
+    let doc = roxmltree::Document::parse(&xml).unwrap();
+    let text = |name| {
+        doc.descendants()
+            .find(|n| n.has_tag_name(name))
+            .unwrap()
+            .text()
+    };
+    assert_eq!(text("loader"), Some("/usr/share/OVMF/OVMF_CODE_4M.fd"));
+    assert_eq!(text("nvram"), file.to_str());
+    assert!(!xml.contains("firmware="), "{xml}");
+    let error = refusal(&with_nvram(dir.path()), &uefi());
+    assert_eq!(error.kind(), ErrorKind::NameTaken);
+}
+
+#[test]
+fn a_boot_menu_that_nobody_asked_for_is_a_word_only_where_something_is_lost() {
+    for (options, is_noted) in [(&menu()[..], true), (&menu()[..1], false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let placed = convert_with(&local(dir.path()), &uefi(), options).unwrap();
+        assert_eq!(names(dir.path()), ["debian12-sda", "debian12.xml"]);
+        let xml = fs::read_to_string(dir.path().join("debian12.xml")).unwrap();
+        assert!(xml.contains("firmware=\"efi\""), "{xml}");
+        let noted = placed.notes.iter().any(|note| note.contains("-oo nvram"));
+        assert_eq!(
+            (noted, placed.notes.len()),
+            (is_noted, usize::from(is_noted))
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let placed = convert_with(&local(dir.path()), &sample(), &menu()).unwrap();
+    assert_eq!(placed.notes, Vec::<String>::new(), "a BIOS has no menu");
+}
+
 #[test]
 fn a_shortage_of_room_is_refused_before_any_work() {
     let dir = tempfile::tempdir().unwrap();

@@ -34,6 +34,7 @@ fn local(dir: &Path) -> TargetOptions {
         ..TargetOptions::new(
             TargetKind::Local {
                 dir: dir.to_owned(),
+                nvram: false,
             },
             "",
         )
@@ -53,6 +54,7 @@ fn finished<'a>(machine: &'a Machine, caps: &'a GuestCaps) -> Finished<'a> {
         machine,
         caps,
         guest: None,
+        boot_options: &[],
     }
 }
 
@@ -83,13 +85,43 @@ fn prepare(options: &TargetOptions, name: &str) -> Result<Box<dyn Target>> {
 
 /// The whole way of one conversion.
 fn convert(options: &TargetOptions, sample: &Sample) -> Result<crate::Placed> {
+    convert_with(options, sample, &[])
+}
+
+/// The same with a boot menu.
+fn convert_with(
+    options: &TargetOptions,
+    sample: &Sample,
+    boot_options: &[Vec<u8>],
+) -> Result<crate::Placed> {
     let mut target = prepare(options, &sample.name)?;
     target.check(&plan(&sample.machine))?;
     write_disks(target.as_mut(), &sample.machine);
     target.finalise(&Finished {
         guest: sample.guest.as_ref(),
+        boot_options,
         ..finished(&sample.machine, &sample.caps)
     })
+}
+
+/// A menu of two systems.
+fn menu() -> Vec<Vec<u8>> {
+    ["debian", "Windows Boot Manager"]
+        .map(|name| crate::nvram::tests::option(name, b""))
+        .into()
+}
+
+/// A UEFI guest without Secure Boot and TPM.
+fn uefi() -> Sample {
+    let mut sample = small(samples::uefi());
+    sample.machine.secure_boot = false;
+    sample.machine.tpm = false;
+    sample
+}
+
+/// The menu in a file of variables.
+fn menu_of(file: &Path) -> Vec<Vec<u8>> {
+    uefi::menu::read(&fs::read(file).unwrap()).unwrap()
 }
 
 /// The error of `prepare` or of the first `check`, whichever refuses.

@@ -62,3 +62,45 @@ fn qemu_boot_runs_the_script_and_its_failure_spares_the_result() {
         assert_eq!(names(dir.path()), ["debian12-sda", "debian12.sh"]);
     }
 }
+
+#[test]
+fn a_boot_menu_lands_beside_the_disks() {
+    let dir = tempfile::tempdir().unwrap();
+    let placed = convert_with(&qemu(dir.path()), &uefi(), &menu()).unwrap();
+    let want = ["debian12-sda", "debian12.sh", "debian12_VARS.fd"];
+    assert_eq!(names(dir.path()), want);
+    assert_eq!(
+        (placed.files.len(), placed.notes),
+        (3, Vec::<String>::new())
+    );
+    assert_eq!(menu_of(&dir.path().join(want[2])), menu());
+    assert_eq!(
+        refusal(&qemu(dir.path()), &uefi()).kind(),
+        ErrorKind::NameTaken
+    );
+}
+
+#[test]
+fn variables_of_an_earlier_guest_are_refused_and_replaced_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let stale = dir.path().join("debian12_VARS.fd");
+    fs::write(&stale, "stale").unwrap();
+    let error = refusal(&qemu(dir.path()), &uefi());
+    assert_eq!(error.kind(), ErrorKind::NameTaken);
+    assert!(error.to_string().contains("_VARS.fd"), "{error}");
+    let options = TargetOptions {
+        overwrite: true,
+        ..qemu(dir.path())
+    };
+    convert_with(&options, &uefi(), &menu()).unwrap();
+    assert_eq!(menu_of(&stale), menu());
+}
+
+#[test]
+fn a_bios_guest_and_one_without_a_menu_have_no_variables() {
+    for (sample, menu) in [(sample(), menu()), (uefi(), vec![])] {
+        let dir = tempfile::tempdir().unwrap();
+        convert_with(&qemu(dir.path()), &sample, &menu).unwrap();
+        assert_eq!(names(dir.path()), ["debian12-sda", "debian12.sh"]);
+    }
+}

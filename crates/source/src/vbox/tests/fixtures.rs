@@ -123,7 +123,7 @@ fn an_efi_machine_has_its_controllers_and_its_tpm() {
     let text = std::fs::read_to_string(machine(&pack, "win11-efi")).unwrap();
     let settings = crate::vbox::parse(&text).unwrap();
     let flash = std::fs::read(machine(&pack, "win11-efi").with_extension("nvram")).unwrap();
-    assert!(crate::vbox::secure_boot(&flash).unwrap());
+    assert!(crate::vbox::read_flash(&flash).unwrap().secure_boot);
     let machine = &settings.machine;
     assert_eq!(machine.firmware, Some(Firmware::Uefi));
     assert!(machine.tpm);

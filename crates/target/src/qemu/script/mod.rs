@@ -3,6 +3,8 @@
 //!
 //! Left out, because they need a service beside QEMU: the TPM (swtpm), the guest agent's socket, sound.
 
+mod firmware;
+
 use std::fmt::Write;
 
 use image::Preallocation;
@@ -12,38 +14,16 @@ use crate::domain::devices::{plain_serial, sector_sizes};
 use crate::domain::platform::{Drives, Platform, SATA_PORTS, Slot};
 use crate::domain::{DomainSpec, clock_basis, smbios, topology, uuid};
 use crate::{DomainType, Result};
+pub(super) use firmware::nvram;
 
 /// A script as text.
 #[derive(Debug)]
 pub(crate) struct BuiltScript {
     pub(crate) text: String,
+    /// What it starts.
+    pub(crate) platform: Platform,
     pub(crate) notes: Vec<String>,
 }
-
-/// Firmware images `CODE:VARS` in the order in which they are tried: Debian and Ubuntu, Fedora and RHEL, Arch,
-/// openSUSE.
-const OVMF: &str = "\
-/usr/share/OVMF/OVMF_CODE_4M.fd:/usr/share/OVMF/OVMF_VARS_4M.fd
-/usr/share/OVMF/OVMF_CODE.fd:/usr/share/OVMF/OVMF_VARS.fd
-/usr/share/edk2/ovmf/OVMF_CODE.fd:/usr/share/edk2/ovmf/OVMF_VARS.fd
-/usr/share/edk2/x64/OVMF_CODE.4m.fd:/usr/share/edk2/x64/OVMF_VARS.4m.fd
-/usr/share/edk2-ovmf/x64/OVMF_CODE.fd:/usr/share/edk2-ovmf/x64/OVMF_VARS.fd
-/usr/share/qemu/ovmf-x86_64-4m-code.bin:/usr/share/qemu/ovmf-x86_64-4m-vars.bin
-/usr/share/qemu/ovmf-x86_64-code.bin:/usr/share/qemu/ovmf-x86_64-vars.bin
-";
-/// The same with Secure Boot enforced and Microsoft's keys enrolled.
-const OVMF_SECURE: &str = "\
-/usr/share/OVMF/OVMF_CODE_4M.ms.fd:/usr/share/OVMF/OVMF_VARS_4M.ms.fd
-/usr/share/OVMF/OVMF_CODE.ms.fd:/usr/share/OVMF/OVMF_VARS.ms.fd
-/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd:/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd
-/usr/share/qemu/ovmf-x86_64-smm-ms-code.bin:/usr/share/qemu/ovmf-x86_64-smm-ms-vars.bin
-";
-/// The same for 64-bit ARM.
-const AAVMF: &str = "\
-/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd:/usr/share/AAVMF/AAVMF_VARS.fd
-/usr/share/AAVMF/AAVMF_CODE.fd:/usr/share/AAVMF/AAVMF_VARS.fd
-/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw:/usr/share/edk2/aarch64/vars-template-pflash.raw
-";
 
 /// Writes the script; `files` are the names of the disks beside it.
 pub(crate) fn build(spec: &DomainSpec<'_>, files: &[String]) -> Result<BuiltScript> {
@@ -63,7 +43,7 @@ pub(crate) fn build(spec: &DomainSpec<'_>, files: &[String]) -> Result<BuiltScri
     others(spec, platform, &mut args);
     let mut text = head(spec, platform);
     if platform.firmware == Firmware::Uefi {
-        text.push_str(&find_firmware(spec.name, platform));
+        text.push_str(&firmware::find(spec.name, platform));
     }
     text.push_str("set -- \\\n");
     for (option, value) in &args.0 {
@@ -75,7 +55,11 @@ pub(crate) fn build(spec: &DomainSpec<'_>, files: &[String]) -> Result<BuiltScri
         );
     }
     text.push_str("  $display \"$@\"\n\nexec \"$qemu\" \"$@\"\n");
-    Ok(BuiltScript { text, notes })
+    Ok(BuiltScript {
+        text,
+        platform,
+        notes,
+    })
 }
 
 /// Options with their values as shell words.
@@ -145,36 +129,6 @@ fi
         } else {
             "qemu-system-x86"
         },
-    )
-}
-
-fn find_firmware(name: &str, platform: Platform) -> String {
-    let (list, package) = match (platform.arch, platform.secure_boot) {
-        ("aarch64", _) => (AAVMF, "qemu-efi-aarch64 (Debian) or edk2-aarch64 (Fedora)"),
-        (_, true) => (OVMF_SECURE, "ovmf (Debian) or edk2-ovmf (Fedora)"),
-        (_, false) => (OVMF, "ovmf (Debian) or edk2-ovmf (Fedora)"),
-    };
-    format!(
-        r#"code=
-while IFS=: read -r code vars; do
-  [ -r "$code" ] && [ -r "$vars" ] && break
-  code=
-done <<'END'
-{list}END
-if [ -z "$code" ]; then
-  echo "$0: no UEFI firmware found: install the package {package}" >&2
-  exit 1
-fi
-# The guest's own copy of the firmware's variables.
-nvram="$(cd -- "$(dirname -- "$0")" && pwd -P)"/{file}
-if ! [ -e "$nvram" ]; then
-  cp -- "$vars" "$nvram"
-  chmod u+w -- "$nvram"
-fi
-nvram=$(printf %s "$nvram" | sed 's/,/,,/g')
-
-"#,
-        file = quote(&format!("{name}_VARS.fd")),
     )
 }
 

@@ -97,9 +97,63 @@ fn the_firmwares_variables_are_copied_once() {
         args.iter().any(|arg| arg.ends_with(vars.to_str().unwrap())),
         "{args:#?}"
     );
-    fs::write(&vars, "kept").unwrap();
-    argv(dir.path(), "run", &script(&sample));
-    assert_eq!(fs::read_to_string(&vars).unwrap(), "kept");
+    let own = vec![7; fs::read(&vars).unwrap().len()];
+    fs::write(&vars, &own).unwrap();
+    let args = argv(dir.path(), "run", &script(&sample));
+    assert!(
+        args.iter().any(|arg| arg.ends_with(vars.to_str().unwrap())),
+        "{args:#?}"
+    );
+    assert_eq!(fs::read(&vars).unwrap(), own);
+}
+
+#[test]
+fn variables_for_another_firmware_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let sample = samples::uefi();
+    if !Path::new("/usr/share/OVMF/OVMF_CODE_4M.ms.fd").exists() {
+        return testkit::skip("ovmf is not installed");
+    }
+    let vars = dir.path().join("debian12_VARS.fd");
+    fs::write(&vars, "short").unwrap();
+    let template = fs::read("/usr/share/OVMF/OVMF_VARS_4M.ms.fd").unwrap();
+    let other = dir
+        .path()
+        .join(format!("debian12_VARS-{}.fd", template.len()));
+    for _ in 0..2 {
+        let args = argv(dir.path(), "run", &script(&sample));
+        assert!(
+            args.iter()
+                .any(|arg| arg.ends_with(other.to_str().unwrap())),
+            "{args:#?}"
+        );
+        assert_eq!(fs::read_to_string(&vars).unwrap(), "short");
+        assert!(fs::read(&other).unwrap() == template);
+    }
+}
+
+#[test]
+fn a_menu_is_made_for_the_firmware_that_the_script_finds() {
+    let options = [crate::nvram::tests::option("debian", b"")];
+    let platform = |secure_boot| {
+        let mut sample = samples::uefi();
+        sample.machine.secure_boot = secure_boot;
+        Platform::of(&sample.spec(), &mut Vec::new()).unwrap()
+    };
+    let plain = nvram(platform(false), &options).unwrap();
+    assert_eq!(uefi::menu::read(&plain).unwrap(), options);
+    if !Path::new("/usr/share/OVMF/OVMF_VARS_4M.ms.fd").exists() {
+        let why = nvram(platform(true), &options).unwrap_err();
+        return assert!(why.contains("no UEFI firmware"), "{why}");
+    }
+    // The keys of the template stay.
+    let secure = nvram(platform(true), &options).unwrap();
+    let names: Vec<_> = uefi::store::variables(&secure)
+        .unwrap()
+        .map(|variable| variable.unwrap().name())
+        .collect();
+    assert!(names.iter().any(|name| name == "PK"), "{names:?}");
+    assert_eq!(uefi::menu::read(&secure).unwrap()[0], options[0]);
 }
 
 #[test]
