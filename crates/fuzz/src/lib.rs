@@ -9,6 +9,7 @@
 mod disk;
 mod hive;
 mod hive_log;
+mod nvram;
 pub mod paged;
 mod protocol;
 
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("vmcx", vmcx),
     ("vbox", vbox),
     ("nvram", nvram),
+    ("load_option", load_option),
     ("packed", packed),
     ("zip", zip),
     ("hive", hive),
@@ -45,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("inventory", inventory),
     ("hive_log", hive_log),
     ("inf", inf),
+    ("kmod_index", kmod_index),
     ("bcd", bcd),
     ("ntfs", ntfs),
 ];
@@ -124,9 +127,15 @@ pub fn vbox(data: &[u8]) {
     source::fuzzing::vbox(data);
 }
 
-/// The flash of an EFI machine of VirtualBox.
+/// The flash of an EFI machine of VirtualBox; one that can be written keeps what it had.
 pub fn nvram(data: &[u8]) {
     source::fuzzing::nvram(data);
+    nvram::extended(data);
+}
+
+/// An entry of UEFI's boot menu.
+pub fn load_option(data: &[u8]) {
+    nvram::load_option(data);
 }
 
 /// A gzip, xz or zstd stream, by its magic.
@@ -195,6 +204,11 @@ pub fn hive_log(data: &[u8]) {
 /// A Windows driver's .inf file.
 pub fn inf(data: &[u8]) {
     guest::fuzzing::inf(data);
+}
+
+/// A binary module list of kmod.
+pub fn kmod_index(data: &[u8]) {
+    guest::fuzzing::kmod_index(data);
 }
 
 /// The boot configuration of a Windows.

@@ -1,5 +1,6 @@
 //! The parsers of this crate as the fuzzer calls them: bytes in, nothing out. Not for other use.
 
+use crate::linux::kmod_index::KmodIndex;
 use crate::windows::drivers::inf::{Inf, Platform};
 
 /// A driver's .inf file, asked as for every Windows.
@@ -25,6 +26,15 @@ pub fn inf(data: &[u8]) {
         for model in inf.models(platform).iter().take(MODELS) {
             let _ = inf.install_section(&model.install, platform);
         }
+    }
+}
+
+/// A binary module list: what can be written again is the same.
+pub fn kmod_index(data: &[u8]) {
+    if let Some(index) = KmodIndex::read(data)
+        && let Some(written) = index.write()
+    {
+        assert_eq!(KmodIndex::read(&written), Some(index));
     }
 }
 

@@ -201,12 +201,9 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Puts the image `content` into a logical volume VG/LV on a disk without partition table. LVM wants a block device,
-/// so a loop device lends its name while the metadata are written.
-pub(crate) fn lvm(dir: &Path, name: &str, vg: &str, lv: &str, content: &Path) -> Disk {
-    const PE_START: u64 = MIB;
-    let extents = fs::metadata(content).unwrap().len() / (4 * MIB);
-    let disk = Disk::new(dir, name, (extents + 4) * 4 * MIB);
+/// Makes the disk a volume group, and lets `work` go on with lvm(8). LVM wants a block device, so a loop device lends its name
+/// while the metadata are written.
+pub(crate) fn volume_group(dir: &Path, disk: &Disk, vg: &str, work: impl FnOnce(&dyn Fn(&[&str]))) {
     let device = run(Command::new("/usr/sbin/losetup")
         .args(["--find", "--show"])
         .arg(&disk.path));
@@ -224,21 +221,31 @@ pub(crate) fn lvm(dir: &Path, name: &str, vg: &str, lv: &str, content: &Path) ->
     };
     lvm(&["pvcreate", "-ff", "-y", device]);
     lvm(&["vgcreate", vg, device]);
-    let count = extents.to_string();
-    lvm(&[
-        "lvcreate",
-        "--driverloaded",
-        "n",
-        "-an",
-        "-Zn",
-        "-Wn",
-        "-l",
-        &count,
-        "-n",
-        lv,
-        vg,
-    ]);
+    work(&lvm);
     run(Command::new("/usr/sbin/losetup").args(["--detach", device]));
+}
+
+/// Puts the image `content` into a logical volume VG/LV on a disk without partition table.
+pub(crate) fn lvm(dir: &Path, name: &str, vg: &str, lv: &str, content: &Path) -> Disk {
+    const PE_START: u64 = MIB;
+    let extents = fs::metadata(content).unwrap().len() / (4 * MIB);
+    let disk = Disk::new(dir, name, (extents + 4) * 4 * MIB);
+    let count = extents.to_string();
+    volume_group(dir, &disk, vg, |lvm| {
+        lvm(&[
+            "lvcreate",
+            "--driverloaded",
+            "n",
+            "-an",
+            "-Zn",
+            "-Wn",
+            "-l",
+            &count,
+            "-n",
+            lv,
+            vg,
+        ]);
+    });
     disk.put(PE_START, content)
 }
 

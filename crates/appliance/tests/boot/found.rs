@@ -28,3 +28,11 @@ pub(crate) fn content<'a>(storage: &'a StorageMap, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in {storage:#?}"))
         .content
 }
+
+/// Where the guest mounts what.
+pub(crate) fn mounts_of(guest: &GuestInfo) -> Vec<(&str, &str)> {
+    let mounts = guest.mountpoints.iter();
+    mounts
+        .map(|mount| (mount.path.as_str(), mount.device.as_str()))
+        .collect()
+}

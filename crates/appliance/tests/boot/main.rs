@@ -9,8 +9,10 @@
 
 mod disks;
 mod found;
+mod fs;
 mod layouts;
 mod machine;
+mod stripes;
 mod windows;
 
 use std::io::{Read, Write};
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use appliance::{Error, Key};
 use disks::{Disk, MIB, ext, fat, luks, lvm, raid1, run, tree};
-use found::{content, root_of, uuid};
+use found::{content, mounts_of, root_of, uuid};
 use machine::{available, launch, say};
 use types::DeviceKind;
 
@@ -113,6 +115,7 @@ fn partitions_of_both_kinds_are_described_trimmed_and_left_sound() {
         (content(&storage, "/dev/sda2"), sda1.virtual_size),
         ("swap", 64 * MIB)
     );
+    assert_eq!(sda1.start, Some(MIB));
     let esp = storage.get("/dev/sdb1").unwrap();
     assert_eq!(
         (
@@ -123,6 +126,7 @@ fn partitions_of_both_kinds_are_described_trimmed_and_left_sound() {
         ("vfat", Some("BEEF-CAFE"), Some("ESP"))
     );
     assert_eq!(esp.partuuid.as_deref(), Some(uuid('a').as_str()));
+    assert!(esp.start.is_some_and(|start| start > 0));
     assert_eq!(
         (esp.partlabel.as_deref(), esp.parttype.as_deref()),
         (Some("EFI System Partition"), Some(ESP))
@@ -131,12 +135,10 @@ fn partitions_of_both_kinds_are_described_trimmed_and_left_sound() {
     assert_eq!(guests.len(), 2);
     assert_eq!(root_of(&guests, "mbr").root, "/dev/sda1");
     let guest = root_of(&guests, "gpt");
-    let mounts: Vec<_> = guest
-        .mountpoints
-        .iter()
-        .map(|mount| (mount.path.as_str(), mount.device.as_str()))
-        .collect();
-    assert_eq!(mounts, [("/", "/dev/sdb2"), ("/boot/efi", "/dev/sdb1")]);
+    assert_eq!(
+        mounts_of(guest),
+        [("/", "/dev/sdb2"), ("/boot/efi", "/dev/sdb1")]
+    );
 
     let began = Instant::now();
     let discarded = machine

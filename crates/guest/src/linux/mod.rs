@@ -14,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod kargs;
 pub(crate) mod kernel_config;
 pub(crate) mod kernels;
+pub(crate) mod kmod_index;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod os_release;

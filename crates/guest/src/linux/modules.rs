@@ -160,6 +160,11 @@ impl Modules {
         self.files.get(name).map(String::as_str)
     }
 
+    /// Names that modules.dep lists behind it, built-in ones never among them.
+    pub(crate) fn listed_needs(&self, name: &str) -> Option<&[String]> {
+        self.deps.get(name).map(Vec::as_slice)
+    }
+
     /// These modules and all that they need, what is needed first; built-in ones and ones that do not exist left out.
     pub(crate) fn closure(&self, root: &Root, names: &[&str]) -> Vec<String> {
         let mut out = Vec::new();

@@ -1,5 +1,6 @@
 //! Every generator's initramfs in every packing: unpacked again by cpio and asked by modprobe.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -9,6 +10,10 @@ use types::{BlockBus, ConvertOptions};
 
 use super::tree::{KVER, Packed, Tree, options, pipe, run, tools};
 use crate::linux::initrd;
+use crate::linux::kmod_index::KmodIndex;
+use crate::linux::modules::Modules;
+use crate::linux::steps::initramfs::is_copy;
+use crate::linux::steps::initramfs::lists::Lists;
 
 const TOOLS: [&str; 9] = [
     "depmod", "modprobe", "cpio", "gzip", "xz", "zstd", "lz4", "lzma", "bzip2",
@@ -297,6 +302,43 @@ fn modprobe(to: &Path, what: &str) -> String {
     String::from_utf8(run(&mut modprobe)).unwrap()
 }
 
+/// What the lists say: lines, and names with values. Not their priorities, which without a modules.order are the order of a
+/// directory.
+fn listed(dir: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.starts_with("modules.") {
+            continue;
+        }
+        let content = fs::read(&path).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let lines = match KmodIndex::read(&content) {
+            None => text(&content).lines().map(Into::into).collect(),
+            Some(index) => {
+                let one = |(key, values): (&[u8], &[(u32, Vec<u8>)])| {
+                    let values: Vec<String> = values.iter().map(|(_, value)| text(value)).collect();
+                    format!("{} = {}", text(key), values.join(", "))
+                };
+                index.entries().map(one).collect()
+            }
+        };
+        all.insert(name, lines);
+    }
+    all
+}
+
+/// The lists in an unpacked initramfs are those that depmod makes of its modules.
+fn compare_with_depmod(what: &str, to: &Path) {
+    let dir = to.join("usr/lib/modules").join(KVER);
+    let ours = listed(&dir);
+    run(Command::new("depmod").arg("-b").arg(to).arg(KVER));
+    for (name, theirs) in listed(&dir) {
+        assert_eq!(ours[&name], theirs, "{what}: {name}");
+    }
+}
+
 fn check(name: &str, shape: Shape, packing: (&str, &[&str]), modules: Packed) {
     let what = format!("{name}, {}", packing.0);
     let tree = Tree::debian();
@@ -368,6 +410,10 @@ fn check(name: &str, shape: Shape, packing: (&str, &[&str]), modules: Packed) {
                     assert!(Path::new(file).exists(), "{what}: {line}");
                 }
             }
+            // Debian's depmod cannot read those of gzip.
+            if modules != Packed::Gz {
+                compare_with_depmod(&what, to);
+            }
         }
     }
     assert_eq!(
@@ -428,6 +474,48 @@ fn booster_in_every_packing() {
     check_all(7);
 }
 
+#[test]
+fn whole_lists_are_extended_and_others_are_left_to_depmod() {
+    if !tools(&TOOLS) {
+        return;
+    }
+    let tree = Tree::debian();
+    tree.add_kernel(KVER, Packed::No);
+    let path = format!("/boot/initrd.img-{KVER}");
+    tree.put(&path, &archive(&tree, DRACUT, &OLD));
+    let root = tree.root();
+    let modules = Modules::read(&root, KVER);
+    let contents = initrd::contents(&root, &path).unwrap();
+    let added = modules.closure(&root, &["virtio_pci", "virtio_blk"]);
+    let extended = |contents: &initrd::Contents, added: &[String]| {
+        let lists = Lists {
+            root: &root,
+            modules: &modules,
+            contents,
+            kver: KVER,
+            added,
+        };
+        lists.with_added()
+    };
+    let new = extended(&contents, &added).unwrap();
+    let dep = KmodIndex::read(&new["modules.dep.bin"]).unwrap();
+    assert!(dep.get("virtio_blk").is_some() && dep.get("vmw_pvscsi").is_some());
+    // A module whose need is neither there nor added.
+    assert!(extended(&contents, &["virtio_blk".to_owned()]).is_none());
+    for name in ["modules.dep.bin", "modules.alias.bin"] {
+        let list = format!("usr/lib/modules/{KVER}/{name}");
+        let mut cut = contents.clone();
+        cut.lists.get_mut(&list).unwrap().truncate(40);
+        assert!(extended(&cut, &added).is_none(), "{name}");
+        cut.lists.remove(&list);
+        assert!(extended(&cut, &added).is_none(), "{name}");
+    }
+    let mut more = contents;
+    let have = more.modules.get_mut(KVER).unwrap();
+    have.insert("not_listed".to_owned());
+    assert!(extended(&more, &added).is_none());
+}
+
 /// A guest with a dracut image, and another one by `path`.
 fn with_second(path: &str, modules: &[&str]) -> Tree {
     let tree = Tree::debian();
@@ -459,6 +547,34 @@ fn a_rescue_image_gets_virtio_and_one_of_kdump_does_not() {
         "{have:?}"
     );
     assert_eq!(fs::read(tree.at(&kdump)).unwrap(), before);
+}
+
+#[test]
+fn a_copy_becomes_what_its_original_becomes() {
+    if !tools(&TOOLS) {
+        return;
+    }
+    let copy = format!("/boot/efi/debian/{KVER}/initrd.img-{KVER}");
+    let other = format!("/boot/efi/debian/{KVER}/initrd-other.img");
+    let tree = with_second("/boot/initramfs-fallback.img", &OLD);
+    let path = format!("/boot/initramfs-{KVER}.img");
+    let before = fs::read(tree.at(&path)).unwrap();
+    tree.put(&copy, &before);
+    // As long, but another archive: the script in it is.
+    let mut changed = before.clone();
+    let at = changed.windows(7).position(|part| part == b"/bin/sh");
+    changed[at.unwrap() + 6] = b'H';
+    tree.put(&other, &changed);
+    let root = tree.root();
+    assert!(is_copy(&root, &path, &copy).unwrap());
+    assert!(!is_copy(&root, &path, &other).unwrap());
+    tree.convert(&options(&[]));
+    let after = fs::read(tree.at(&path)).unwrap();
+    assert!(after.len() > before.len());
+    assert_eq!(fs::read(tree.at(&copy)).unwrap(), after);
+    let changed_after = fs::read(tree.at(&other)).unwrap();
+    assert_eq!(changed_after.len(), after.len());
+    assert!(changed_after.starts_with(&changed));
 }
 
 #[test]

@@ -364,6 +364,7 @@ pub(crate) fn device(
         name: name.into(),
         kind,
         virtual_size: 1 << 30,
+        start: None,
         content: content.into(),
         uuid: uuid.map(str::to_owned),
         label: None,

@@ -12,8 +12,10 @@ const TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 const E2FSCK: &str = "/usr/sbin/e2fsck";
 const F2FS: &str = "/usr/sbin/fsck.f2fs";
+const JFS: &str = "/usr/sbin/jfs_fsck";
 
-/// e2fsck(8), "EXIT CODE": errors left uncorrected.
+/// e2fsck(8), "EXIT CODE": errors left uncorrected. The same in jfs_fsck(8), and in fsck.f2fs(8) since 1.16; before that it
+/// ends with -1, which has this bit too.
 const UNCORRECTED: i32 = 4;
 /// The same: errors corrected; corrected, and the system should be restarted.
 const CORRECTED: i32 = 1 | 2;
@@ -23,11 +25,13 @@ const CORRECTED: i32 = 1 | 2;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes the file system consistent by its own journal. ext2 to ext4 go through `e2fsck -p`, which does nothing but
-/// that on a sound one, f2fs through `fsck.f2fs -a`; the others replay when they are mounted.
+/// that on a sound one, f2fs through `fsck.f2fs -a`, JFS, which has no other way, through `jfs_fsck -a`; the others replay
+/// when they are mounted.
 pub(crate) fn replay(node: &Path, name: &str, content: &str) -> Result<()> {
-    let (program, option, corrected) = match content {
-        "ext2" | "ext3" | "ext4" => (E2FSCK, "-p", CORRECTED),
-        "f2fs" => (F2FS, "-a", 0),
+    let (program, option) = match content {
+        "ext2" | "ext3" | "ext4" => (E2FSCK, "-p"),
+        "f2fs" => (F2FS, "-a"),
+        "jfs" => (JFS, "-a"),
         _ => return Ok(()),
     };
     let outcome = Tool::new(program)
@@ -38,7 +42,7 @@ pub(crate) fn replay(node: &Path, name: &str, content: &str) -> Result<()> {
     let words = spoken(&outcome, node, name);
     match outcome.code() {
         Some(0) => Ok(()),
-        Some(code) if code & !corrected == 0 => {
+        Some(code) if code & !CORRECTED == 0 => {
             tracing::info!("{}", words.trim());
             Ok(())
         }
@@ -81,6 +85,8 @@ fn damage(node: &Path, name: &str, content: &str) -> Result<Option<String>> {
         "ext2" | "ext3" | "ext4" => (E2FSCK, &["-f", "-n"], UNCORRECTED),
         "xfs" => ("/usr/sbin/xfs_repair", &["-n"], 1),
         "btrfs" => ("/usr/bin/btrfs", &["check", "--readonly"], 1),
+        "f2fs" => (F2FS, &["--dry-run"], UNCORRECTED),
+        "jfs" => (JFS, &["-n"], UNCORRECTED),
         _ => return Ok(None),
     };
     let outcome = Tool::new(program)
@@ -137,6 +143,16 @@ fn findings(words: &str) -> String {
         "csum bytes",
         "Fix? no",
         "IGNORED",
+        "Info:",
+        "\"Linux",
+        "from \"",
+        "to \"",
+        "jfs_fsck ",
+        "processing started",
+        "The current device",
+        "Block size in bytes",
+        "Filesystem size in blocks",
+        "**",
     ];
     let lines: Vec<&str> = words
         .lines()
@@ -186,6 +202,9 @@ mod tests {
             findings(xfs),
             "Metadata CRC error detected at 0x55, xfs_agi block 0x2/0x200; bad magic # 0x0 for agi 0"
         );
+        let f2fs = "Info: Dry run\nInfo: MKFS version\n  \"Linux version 6.1\"\nInfo: FSCK version\n  from \"Linux version 6.1\"\n    to \"Linux version 6.12\"\n\
+            [ASSERT] (sanity_check_nid: 429)  --> nid[0x3]\n\nNID[0x3] is unreachable, blkaddr:0x1000\n[FSCK] other corrupted bugs    [Fail]\n";
+        assert_eq!(findings(f2fs), "NID[0x3] is unreachable, blkaddr:0x1000");
         assert_eq!(findings("Phase 1 - x\n"), "it does not say what");
     }
 }

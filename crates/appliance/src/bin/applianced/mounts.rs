@@ -57,6 +57,8 @@ pub(crate) fn driver(content: &str) -> Option<&'static str> {
         "vfat" => Some("vfat"),
         "ntfs" if ntfs3g::is_present() => Some("ntfs-3g"),
         "f2fs" if is_supported("f2fs") => Some("f2fs"),
+        "jfs" if is_supported("jfs") => Some("jfs"),
+        "reiserfs" if is_supported("reiserfs") => Some("reiserfs"),
         _ => None,
     }
 }

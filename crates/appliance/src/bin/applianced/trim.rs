@@ -13,7 +13,9 @@ use crate::volume;
 /// Of swap space this much is kept: its header is one page, and pages are up to 64 KiB (arm64, ppc64).
 const SWAP_HEADER: u64 = 64 << 10;
 /// File systems that can be trimmed while mounted.
-const TRIMMABLE: &[&str] = &["ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs"];
+const TRIMMABLE: &[&str] = &[
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "jfs",
+];
 
 /// Discards on all devices but those mounted at `skip` in the guest `root`; gives the bytes discarded.
 pub(crate) fn run(state: &State, root: &str, skip: &[String]) -> Result<u64> {

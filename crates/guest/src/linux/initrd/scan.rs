@@ -16,6 +16,8 @@ use super::cpio::{self, Entry, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Visit};
 const UNPACKED_MAX: u64 = 8 << 30;
 /// Kept small files are at most this many bytes together.
 const KEPT_MAX: usize = 16 << 20;
+/// Module lists are at most this many bytes together: those of a distribution's whole kernel have 6 MiB.
+const LISTS_MAX: u64 = 64 << 20;
 /// A longer /init is a program and no script.
 const INIT_MAX: u32 = 256 << 10;
 /// What the boot configuration at the end of an initramfs ends in (Documentation/admin-guide/bootconfig.rst). It must
@@ -64,6 +66,8 @@ pub(crate) struct Contents {
     pub(crate) module_prefix: Option<String>,
     /// Content of small files of interest.
     pub(crate) kept: BTreeMap<String, Vec<u8>>,
+    /// The lists of modules that lie beside them, `modules.…`, by their paths.
+    pub(crate) lists: BTreeMap<String, Vec<u8>>,
     /// What built it.
     pub(crate) generator: Generator,
     /// udev in it applies .link files.
@@ -132,6 +136,16 @@ impl Contents {
             }
             S_IFREG => {
                 self.note_file(name);
+                if is_module_list(name) {
+                    let size: usize = self.lists.values().map(Vec::len).sum();
+                    let left = LISTS_MAX.saturating_sub(size as u64);
+                    if u64::from(entry.len) <= left {
+                        let mut list = Vec::new();
+                        data.take(left).read_to_end(&mut list)?;
+                        self.lists.insert(name.to_owned(), list);
+                    }
+                    return Ok(());
+                }
                 let size: usize = self.kept.values().map(Vec::len).sum();
                 let is_script = name != "init" || entry.len < INIT_MAX;
                 if is_of_interest(name) && is_script && size < KEPT_MAX {
@@ -188,6 +202,15 @@ impl Contents {
     }
 }
 
+/// `lib/modules/KVER/modules.…`.
+fn is_module_list(name: &str) -> bool {
+    let Some((dir, file)) = name.rsplit_once('/') else {
+        return false;
+    };
+    let parent = dir.rsplit_once('/').map(|(parent, _)| parent);
+    file.starts_with("modules.") && matches!(parent, Some("lib/modules" | "usr/lib/modules"))
+}
+
 /// Files whose content a conversion looks at or replaces.
 fn is_of_interest(name: &str) -> bool {
     matches!(
@@ -209,7 +232,6 @@ fn is_of_interest(name: &str) -> bool {
             | "init"
             | "etc/lvm/lvmlocal.conf"
     ) || name == "etc/lvm/devices/system.devices"
-        || name.ends_with("/modules.dep")
         || name.starts_with("conf/conf.d/")
         || name.starts_with("etc/cmdline.d/")
         || (name.starts_with("etc/systemd/network/") && name.ends_with(".link"))

@@ -141,6 +141,7 @@ mod tests {
                 table: "dos".to_owned(),
             },
             virtual_size: 1 << 30,
+            start: None,
             content: String::new(),
             uuid: None,
             label: None,

@@ -9,30 +9,33 @@ use super::machine::Machine;
 use super::regdiff::{Reasons, Values, compare, diff, ours, theirs, values};
 use crate::tests::fixtures;
 
+/// What became of a hive.
+struct Change {
+    before: Values,
+    after: Values,
+    /// virt-v2v's changes, as a difference of .reg files.
+    theirs: String,
+}
+
 /// A conversion of one of them.
 struct Conversion {
-    /// SYSTEM before and after.
-    system: (Values, Values),
-    /// SOFTWARE before and after.
-    software: (Values, Values),
-    theirs: fixtures::Hives,
+    system: Change,
+    software: Change,
 }
 
 /// Converts a machine with the files of the phony guest `like`, and a second time, which must change nothing.
 fn convert(name: &str, like: &str) -> Option<Conversion> {
-    let theirs = fixtures::hives(name)?;
+    let hives = fixtures::hives(name)?;
     let mut machine = machine(like);
-    machine.system = Hive::open(theirs.system.clone()).unwrap();
-    machine.software = Hive::open(theirs.software.clone()).unwrap();
+    machine.system = Hive::open(hives.system).unwrap();
+    machine.software = Hive::open(hives.software).unwrap();
     for driver in fixtures::INBOX {
         machine.put(&format!("Windows/System32/drivers/{driver}"), b"MZ");
     }
     machine.save();
-    let read = |machine: &Machine, name: &str| {
-        let path = machine.path().join("Windows/System32/config").join(name);
-        values(&std::fs::read(path).unwrap())
-    };
-    let before = ["SYSTEM", "SOFTWARE"].map(|name| read(&machine, name));
+    let config = machine.path().join("Windows/System32/config");
+    let read = |name: &str| values(&std::fs::read(config.join(name)).unwrap());
+    let before = ["SYSTEM", "SOFTWARE"].map(read);
     let programs = programs();
     let run = || {
         let own = Some(programs.path().to_path_buf());
@@ -41,44 +44,35 @@ fn convert(name: &str, like: &str) -> Option<Conversion> {
             .unwrap_or_else(|error| panic!("{name}: {}", error.chain()))
     };
     run();
-    let after = ["SYSTEM", "SOFTWARE"].map(|name| read(&machine, name));
+    let after = ["SYSTEM", "SOFTWARE"].map(read);
     let again: Vec<String> = run()
         .changes
         .into_iter()
         .map(|change| change.path)
         .collect();
     assert_eq!(again, [""; 0], "a second run changes nothing");
-    let [system_before, software_before] = before;
-    let [system_after, software_after] = after;
+    let mut pairs = before.into_iter().zip(after);
+    let mut change = |theirs| {
+        let (before, after) = pairs.next().unwrap();
+        Change {
+            before,
+            after,
+            theirs,
+        }
+    };
     Some(Conversion {
-        system: (system_before, system_after),
-        software: (software_before, software_after),
-        theirs,
+        system: change(hives.theirs),
+        software: change(hives.theirs_software),
     })
 }
 
-impl Conversion {
-    fn golden(&self, name: &str) {
-        for (hive, (before, after)) in [("system", &self.system), ("software", &self.software)] {
-            insta::assert_snapshot!(format!("whole-{name}-{hive}"), diff(before, after));
-        }
-    }
-
-    fn system(&self, only_theirs: &Reasons, only_ours: &Reasons) {
-        let (before, after) = &self.system;
+impl Change {
+    /// Compares with the golden file of this name, and with virt-v2v.
+    fn judge(&self, name: &str, only_theirs: &Reasons, only_ours: &Reasons) {
+        insta::assert_snapshot!(format!("whole-{name}"), diff(&self.before, &self.after));
         compare(
-            &theirs(&self.theirs.theirs),
-            &ours(before, after),
-            only_theirs,
-            only_ours,
-        );
-    }
-
-    fn software(&self, only_theirs: &Reasons, only_ours: &Reasons) {
-        let (before, after) = &self.software;
-        compare(
-            &theirs(&self.theirs.theirs_software),
-            &ours(before, after),
+            &theirs(&self.theirs),
+            &ours(&self.before, &self.after),
             only_theirs,
             only_ours,
         );
@@ -101,8 +95,8 @@ fn windows_7() {
     let Some(done) = convert("win7-x86-vmware", "7-x86") else {
         return;
     };
-    done.golden("7");
-    done.system(
+    done.system.judge(
+        "7-system",
         &[
             ("?\\autoreboot", REBOOT),
             (
@@ -140,7 +134,7 @@ fn windows_7() {
             ("ControlSet001\\Enum\\ACPI\\PNP0F13", LEFTOVERS),
         ],
     );
-    done.software(SAME_PATH.0, SAME_PATH.1);
+    done.software.judge("7-software", SAME_PATH.0, SAME_PATH.1);
 }
 
 /// The difference of SOFTWARE has one line, without its key.
@@ -159,8 +153,8 @@ fn windows_8_1() {
     let Some(done) = convert("win81-x64-virtualbox", "8.1") else {
         return;
     };
-    done.golden("8.1");
-    done.system(
+    done.system.judge(
+        "8.1-system",
         &[
             ("?\\autoreboot", REBOOT),
             ("ControlSet001\\Services\\firstboot", FIRSTBOOT),
@@ -202,7 +196,8 @@ fn windows_8_1() {
             ("DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1048", SCSI),
         ],
     );
-    done.software(
+    done.software.judge(
+        "8.1-software",
         SAME_PATH.0,
         &[
             SAME_PATH.1[0],

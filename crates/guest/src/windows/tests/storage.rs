@@ -21,6 +21,7 @@ pub(crate) fn partition(
         name: format!("/dev/sda{number}"),
         kind: DeviceKind::Partition { disk: 0, number },
         virtual_size: size,
+        start: None,
         content: content.to_owned(),
         uuid: None,
         label: None,

@@ -10,12 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use types::{DeviceKind, disk_letters};
+use types::{BlockDevice, DeviceKind, disk_letters};
 
 use super::blkid::{self, Probe};
 use super::{Storage, block_device, partitions, sysfs_number};
 use crate::tool::Tool;
 
+/// Unit of `start` below /sys/class/block, in bytes, whatever the disk's own sectors are.
+const SYSFS_SECTOR: u64 = 512;
 /// How long disks may take to appear after their driver is loaded.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,7 +53,11 @@ pub(super) fn add(storage: &mut Storage, count: u32) -> Result<()> {
             let probe = probes.remove(kname).unwrap_or_default();
             let start = sysfs_number(kname, "start")?;
             let probe = agreed(probe, start, u64::from(*number), &name);
-            storage.add(node(kname), block_device(name, kind, kname, probe)?);
+            let device = BlockDevice {
+                start: start.checked_mul(SYSFS_SECTOR),
+                ..block_device(name, kind, kname, probe)?
+            };
+            storage.add(node(kname), device);
         }
     }
     Ok(())

@@ -34,6 +34,7 @@ mod tests {
             name: "/dev/sda1".into(),
             kind: DeviceKind::Partition { disk: 0, number: 1 },
             virtual_size: 1 << 30,
+            start: None,
             content: "ntfs".into(),
             uuid: None,
             label: None,

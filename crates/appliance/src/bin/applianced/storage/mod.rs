@@ -273,7 +273,9 @@ fn strange(content: &str) -> Option<&'static str> {
         "bcache" => "a bcache cache or backing device",
         "bcachefs" => "bcachefs",
         "ufs" => "a UFS file system",
-        "f2fs" if !crate::mounts::is_supported("f2fs") => "an f2fs file system",
+        // Which of these the appliance's kernel has changes from one Debian to the next.
+        "f2fs" | "jfs" | "reiserfs" if crate::mounts::is_supported(content) => return None,
+        "f2fs" => "an f2fs file system",
         "reiserfs" | "reiser4" => "a ReiserFS file system",
         "jfs" => "a JFS file system",
         "nilfs2" => "a NILFS2 file system",
@@ -300,6 +302,7 @@ fn block_device(name: String, kind: DeviceKind, kname: &str, probe: Probe) -> Re
         name,
         kind,
         virtual_size: size(kname)?,
+        start: None,
         content: probe.content,
         uuid: probe.uuid,
         label: probe.label,

@@ -1,5 +1,6 @@
-//! Missing modules into the archive, with lists of old and new modules together, which our own depmod makes in a scratch
-//! directory: udev, kmod and busybox in the initramfs then find the drivers by the aliases of the devices.
+//! Missing modules into the archive, with lists of old and new modules together: udev, kmod and busybox in the initramfs then
+//! find the drivers by the aliases of the devices. Where the lists that there are do not say enough ([`Lists`]), our own depmod
+//! makes them in a scratch directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -14,6 +15,8 @@ use crate::linux::initrd::cpio::{Builder, Entry, S_IFMT, S_IFREG};
 use crate::linux::modules::{Modules, module_name};
 use crate::root::join;
 use crate::{Error, ErrorKind, Result};
+
+use super::lists::Lists;
 
 /// Modules of one initramfs, unpacked for depmod, are at most this many bytes together.
 const EXTRACT_MAX: u64 = 512 << 20;
@@ -70,26 +73,55 @@ pub(super) fn add_tree(
     names: &[String],
     builder: &mut Builder,
 ) -> Result<()> {
-    let io = |error: io::Error| Error::io("preparing a scratch directory for depmod", error);
-    let scratch = tempfile::Builder::new()
-        .prefix("v2v-depmod-")
-        .tempdir()
-        .map_err(io)?;
-    let kver = safe_name(target.kver)?;
-    let tree = scratch.path().join("usr/lib/modules").join(kver);
-    std::fs::create_dir_all(&tree).map_err(io)?;
-    // depmod of either persuasion finds the tree: /lib/modules or /usr/lib/modules.
-    std::os::unix::fs::symlink("usr/lib", scratch.path().join("lib")).map_err(io)?;
-    let inside = target.contents.module_dir(kver);
-    extract_modules(context, target.initrd, &inside, &tree)?;
+    let inside = target.contents.module_dir(safe_name(target.kver)?);
+    let mut added = Vec::new();
     for name in names {
         let (Some(path), Some(relative)) = (modules.path(name), modules.relative_path(name)) else {
             continue;
         };
         let content = context.root.read(&path, MODULE_MAX)?;
-        put(&tree, relative, &mut content.as_slice())
-            .map_err(|error| Error::io("copying the module", error).at(&path))?;
         builder.file(&format!("{inside}/{relative}"), &content);
+        added.push((relative, content));
+    }
+    let lists = Lists {
+        root: context.root,
+        modules,
+        contents: target.contents,
+        kver: target.kver,
+        added: names,
+    };
+    let lists = match lists.with_added() {
+        Some(lists) => lists,
+        None => by_depmod(context, modules, target, &added)?,
+    };
+    for (name, content) in lists {
+        builder.file(&format!("{inside}/{name}"), &content);
+    }
+    Ok(())
+}
+
+/// The lists as our own depmod makes them of all modules.
+fn by_depmod(
+    context: &Context<'_>,
+    modules: &Modules,
+    target: Target<'_>,
+    added: &[(&str, Vec<u8>)],
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let Target { kver, initrd, .. } = target;
+    let io = |error: io::Error| Error::io("preparing a scratch directory for depmod", error);
+    let scratch = tempfile::Builder::new()
+        .prefix("v2v-depmod-")
+        .tempdir()
+        .map_err(io)?;
+    let tree = scratch.path().join("usr/lib/modules").join(kver);
+    std::fs::create_dir_all(&tree).map_err(io)?;
+    // depmod of either persuasion finds the tree: /lib/modules or /usr/lib/modules.
+    std::os::unix::fs::symlink("usr/lib", scratch.path().join("lib")).map_err(io)?;
+    let inside = target.contents.module_dir(kver);
+    extract_modules(context, initrd, &inside, &tree)?;
+    for (relative, content) in added {
+        put(&tree, relative, &mut content.as_slice())
+            .map_err(|error| Error::io("copying the module", error).at(relative))?;
     }
     for input in DEPMOD_INPUTS {
         if let Ok(content) = context.root.read(&join(&modules.dir, input), MODULE_MAX) {
@@ -97,19 +129,15 @@ pub(super) fn add_tree(
         }
     }
     run_depmod(scratch.path(), kver)?;
-    let old = target.contents.kept.get(&format!("{inside}/modules.dep"));
-    let is_absolute = old.is_some_and(|old| old.starts_with(b"/"));
     let mut all = lists(&tree).map_err(io)?;
     put_back_gz(&tree, &mut all).map_err(io)?;
-    for (name, content) in all {
-        let content = if is_absolute && name == "modules.dep" {
-            absolute(&content, &format!("/lib/modules/{kver}"))
-        } else {
-            content
-        };
-        builder.file(&format!("{inside}/{name}"), &content);
+    let old = target.contents.lists.get(&format!("{inside}/modules.dep"));
+    if old.is_some_and(|old| old.starts_with(b"/"))
+        && let Some(dep) = all.get_mut("modules.dep")
+    {
+        *dep = absolute(dep, &format!("/lib/modules/{kver}"));
     }
-    Ok(())
+    Ok(all)
 }
 
 fn run_depmod(base: &Path, kver: &str) -> Result<()> {

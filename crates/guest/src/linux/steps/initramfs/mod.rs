@@ -11,10 +11,14 @@
 
 mod build;
 mod depmod;
+pub(crate) mod lists;
 mod loads;
 mod nash;
 mod space;
 mod write;
+
+use std::io::Read;
+use std::rc::Rc;
 
 use crate::linux::caps::{self, Drives};
 use crate::linux::convert::Context;
@@ -22,15 +26,17 @@ use crate::linux::initrd::find::{self, Image};
 use crate::linux::initrd::{self, Compression, Contents, Segment};
 use crate::linux::kernels::{self, REQUIRED, REQUIRED_SCSI};
 use crate::linux::modules::Modules;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Root};
 
 pub(crate) use write::apply;
 
+/// Bytes of two files that are compared at a time.
+const COMPARED: usize = 1 << 20;
 /// Where unified kernel images are.
 const UNIFIED: [&str; 3] = ["/efi/EFI/Linux", "/boot/efi/EFI/Linux", "/boot/EFI/Linux"];
 
 /// What happens to one initramfs, or that a kernel without one needs none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The kernel.
     pub(crate) kver: String,
@@ -84,6 +90,15 @@ impl Plan {
         }
     }
 
+    /// The same work on a copy of the file.
+    fn of_copy(&self, image: &Image) -> Self {
+        Self {
+            initrd: image.path.clone(),
+            primary: image.primary,
+            ..self.clone()
+        }
+    }
+
     fn has_work(&self) -> bool {
         !self.archive.is_empty()
     }
@@ -100,7 +115,7 @@ impl Plan {
 struct Scan {
     image: Image,
     kver: String,
-    contents: Contents,
+    contents: Rc<Contents>,
 }
 
 pub(crate) fn applies(context: &Context<'_>) -> bool {
@@ -117,7 +132,7 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
         }
     }
     for image in find::images(context.root, &context.guest.kernels) {
-        match scan(context, &image) {
+        match scan(context, &image, &scans) {
             Ok(Some(scan)) => scans.push(scan),
             Ok(None) => {}
             Err(error) => {
@@ -161,8 +176,20 @@ pub(crate) fn plan(context: &mut Context<'_>) -> Result<()> {
         let plan = Plan::unchanged(&kver, &initrd, true, ready);
         context.initramfs.push(plan);
     }
-    for scan in scans {
-        let plan = match plan_one(context, &scan) {
+    let first = context.initramfs.len();
+    for (index, scan) in scans.iter().enumerate() {
+        let twin = scans
+            .iter()
+            .take(index)
+            .position(|other| Rc::ptr_eq(&other.contents, &scan.contents));
+        let done = twin
+            .and_then(|twin| context.initramfs.get(first + twin))
+            .filter(|done| done.has_work());
+        let plan = match done {
+            Some(done) => Ok(done.of_copy(&scan.image)),
+            None => plan_one(context, scan),
+        };
+        let plan = match plan {
             Ok(plan) => plan,
             Err(error) => {
                 leave(context, &scan.image.path, &error)?;
@@ -202,8 +229,29 @@ fn leave(context: &mut Context<'_>, path: &str, error: &Error) -> Result<()> {
 }
 
 /// Reads an initramfs and finds the kernel that it is for; `None` when it is for none that is installed.
-fn scan(context: &mut Context<'_>, image: &Image) -> Result<Option<Scan>> {
+fn scan(context: &mut Context<'_>, image: &Image, before: &[Scan]) -> Result<Option<Scan>> {
+    let copied = before
+        .iter()
+        .filter(|other| match &image.kver {
+            Some(kver) => *kver == other.kver,
+            None => other.contents.modules.len() == 1,
+        })
+        .find(|other| is_copy(context.root, &other.image.path, &image.path).unwrap_or(false));
+    if let Some(other) = copied {
+        tracing::debug!("{}: a copy of {}", image.path, other.image.path);
+        return Ok(Some(Scan {
+            image: image.clone(),
+            kver: other.kver.clone(),
+            contents: Rc::clone(&other.contents),
+        }));
+    }
     let contents = initrd::contents(context.root, &image.path)?;
+    tracing::debug!(
+        "{}: {:?}, by {:?}",
+        image.path,
+        contents.main_compression(),
+        contents.generator
+    );
     let inside: Vec<&String> = contents.modules.keys().collect();
     let installed = |kver: &&&String| context.modules.contains_key(kver.as_str());
     let known = inside.iter().find(installed).map(|kver| (**kver).clone());
@@ -235,8 +283,32 @@ fn scan(context: &mut Context<'_>, image: &Image) -> Result<Option<Scan>> {
     Ok(Some(Scan {
         image: image.clone(),
         kver,
-        contents,
+        contents: Rc::new(contents),
     }))
+}
+
+/// Whether two files are the same, byte for byte: kernel-install puts copies on the ESP, which need not be unpacked again.
+pub(crate) fn is_copy(root: &Root, one: &str, other: &str) -> Result<bool> {
+    let [one_len, other_len] = [root.meta(one)?.len, root.meta(other)?.len];
+    if one_len != other_len {
+        return Ok(false);
+    }
+    let [mut one, mut other] = [root.open_file(one)?, root.open_file(other)?];
+    let mut blocks = [vec![0; COMPARED], vec![0; COMPARED]];
+    let mut left = one_len;
+    while left > 0 {
+        let len = usize::try_from(left).map_or(COMPARED, |left| left.min(COMPARED));
+        for (file, block) in [&mut one, &mut other].into_iter().zip(&mut blocks) {
+            block.truncate(len);
+            file.read_exact(block)
+                .map_err(|error| Error::io("comparing with another initramfs", error))?;
+        }
+        if blocks.first() != blocks.last() {
+            return Ok(false);
+        }
+        left -= len as u64;
+    }
+    Ok(true)
 }
 
 fn plan_one(context: &mut Context<'_>, scan: &Scan) -> Result<Plan> {
@@ -269,6 +341,12 @@ fn plan_one(context: &mut Context<'_>, scan: &Scan) -> Result<Plan> {
         return Ok(plan);
     };
     plan.archive = build::pack(&modules, contents, &cpio, &image.path)?;
+    tracing::debug!(
+        "{}: {} bytes go behind it, packed {}",
+        image.path,
+        cpio.len(),
+        plan.archive.len()
+    );
     plan.packing = build::packing(&modules, contents);
     plan.segments.clone_from(&contents.segments);
     plan.len = context.root.meta(&image.path)?.len;
