@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -31,7 +33,18 @@ pub fn ok<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String>
 
 /// Runs v2v, which must fail with exit status 1 and exactly one `v2v: error:` line, the last of stderr; returns it.
 pub fn refused<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String> {
+    error_line(&run(args)?)
+}
+
+/// As [`refused`], before the appliance was started.
+pub fn refused_at_once<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String> {
     let output = run(args)?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    ensure!(!stdout.contains("starting the appliance"), "{stdout}");
+    error_line(&output)
+}
+
+fn error_line(output: &Output) -> Result<String> {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         output.status.code() == Some(1),
@@ -264,10 +277,31 @@ fn ovf(capacity: u64) -> String {
 
 /// Ctrl-C.
 pub fn interrupt(child: &std::process::Child) -> Result<()> {
+    wait_until_heard(child)?;
     let status = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()
         .context("starting kill")?;
     ensure!(status.success(), "kill -INT {} failed", child.id());
     Ok(())
+}
+
+/// Waits until the program listens for Ctrl-C: on a loaded host it is long being read from its disk.
+fn wait_until_heard(child: &std::process::Child) -> Result<()> {
+    /// SIGINT's bit in the masks of /proc/PID/status (proc(5)).
+    const SIGINT: u64 = 1 << 1;
+    let path = format!("/proc/{}/status", child.id());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if caught.is_some_and(|mask| mask & SIGINT != 0) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "v2v does not listen for Ctrl-C");
+        thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -24,6 +24,7 @@ mod p2v_strangers_are_refused;
 mod p2v_two_disks;
 mod p2v_web_page;
 mod target_without_room;
+mod uefi_boot_entries_are_carried;
 mod unknown_guests_are_copied;
 mod windows_guests_are_converted;
 mod windows_that_sleeps_is_refused;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate};
 use testkit::guest::{Sample, sample};
 use testkit::{SmallFs, require_root};
-use v2v_tests::{arg, assert_nothing_left, refused, v2v};
+use v2v_tests::{arg, assert_nothing_left, refused, refused_at_once, v2v};
 
 #[test]
 fn a_full_target_is_refused_before_the_copy() -> Result<()> {
@@ -40,8 +40,7 @@ fn preallocation_that_does_not_fit_is_refused_before_any_work() -> Result<()> {
     }
     let guest = sample(Sample::Bios)?;
     let small = SmallFs::new(200)?;
-    let begun = std::time::Instant::now();
-    let line = refused([
+    let line = refused_at_once([
         "-i",
         "ova",
         &arg(&guest.ova),
@@ -53,11 +52,6 @@ fn preallocation_that_does_not_fit_is_refused_before_any_work() -> Result<()> {
         "preallocated",
     ])?;
     ensure!(line.contains("space") || line.contains("room"), "{line}");
-    ensure!(
-        begun.elapsed().as_secs() < 3,
-        "took {:?}: the appliance was started first",
-        begun.elapsed()
-    );
     Ok(())
 }
 

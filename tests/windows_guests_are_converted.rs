@@ -125,8 +125,8 @@ fn acl(path: &Path) -> Result<Vec<u8>> {
     Ok(list)
 }
 
-/// What holds of every converted Windows.
-fn is_as_promised(which: Windows, converted: &Converted) -> Result<()> {
+/// What holds of every converted Windows; its C: in a file.
+fn is_as_promised(which: Windows, converted: &Converted) -> Result<PathBuf> {
     let guest = windows(which)?;
     let scratch = converted.dir.path();
     let part = cut(&converted.raw, which.system(), &scratch.join("c"))?;
@@ -209,7 +209,7 @@ fn is_as_promised(which: Windows, converted: &Converted) -> Result<()> {
             converted.xml
         );
     }
-    Ok(())
+    Ok(part)
 }
 
 /// Bytes that a sparse file occupies.
@@ -243,13 +243,13 @@ fn windows_7_of_vmware() -> Result<()> {
     let Some(converted) = convert(Windows::Seven)? else {
         return Ok(());
     };
-    is_as_promised(Windows::Seven, &converted)?;
+    let system = is_as_promised(Windows::Seven, &converted)?;
     ensure!(!converted.xml.contains("efi"), "{}", converted.xml);
-    data_disk_is_as_promised(&converted)
+    data_disk_is_as_promised(&converted, &system)
 }
 
 /// E: comes with its letter, goes online, and what is free on it stays behind.
-fn data_disk_is_as_promised(converted: &Converted) -> Result<()> {
+fn data_disk_is_as_promised(converted: &Converted, system: &Path) -> Result<()> {
     let scratch = converted.dir.path();
     let guest = windows(Windows::Seven)?;
     let before = guest.data.as_deref().context("no data disk")?;
@@ -275,8 +275,7 @@ fn data_disk_is_as_promised(converted: &Converted) -> Result<()> {
     ensure!(ledger(&part)? == ledger(&old)?, "the ledger differs");
     let copied = fs::metadata(&disk)?.len();
     ensure!(copied < 16 << 20, "{copied} bytes of the data disk");
-    let system = cut(&converted.raw, Windows::Seven.system(), &scratch.join("c2"))?;
-    Volume::at(&system).mounted("ro", |root| {
+    Volume::at(system).mounted("ro", |root| {
         let system = hive(root, "SYSTEM")?;
         for set in ["ControlSet001", "ControlSet002"] {
             let policy = format!("{set}\\Services\\partmgr\\Parameters");
@@ -298,11 +297,9 @@ fn windows_8_1_with_uefi() -> Result<()> {
     let Some(converted) = convert(Windows::EightOne)? else {
         return Ok(());
     };
-    is_as_promised(Windows::EightOne, &converted)?;
+    let system = is_as_promised(Windows::EightOne, &converted)?;
     ensure!(converted.xml.contains("efi"), "{}", converted.xml);
     // What only the log of its registry had: the power had been cut.
-    let system = Windows::EightOne.system();
-    let system = cut(&converted.raw, system, &converted.dir.path().join("c2"))?;
     Volume::at(&system).mounted("ro", |root| {
         let letter = hive(root, "SYSTEM")?.value("MountedDevices", "\\DosDevices\\C:")?;
         let place = letter.map(|value| value.data).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use testkit::guest::windows::{Volume, Windows, cut, require_ntfs, windows};
+use testkit::guest::windows::{Volume, Windows, cut, put_back, require_ntfs, windows};
 use v2v_tests::{arg, assert_nothing_left, ok, refused};
 
 /// A copy of the machine's disk, its C: changed by `change`.
@@ -23,16 +23,7 @@ fn changed(
     let disk = cut(&guest.raw, whole, &dir.join("disk.raw"))?;
     let part = cut(&guest.raw, which.system(), &dir.join("c"))?;
     change(&Volume::at(&part))?;
-    let (from, to) = (
-        fs::File::open(&part)?,
-        fs::File::options().write(true).open(&disk)?,
-    );
-    let mut block = vec![0; 1 << 20];
-    let span = which.system();
-    for at in (0..span.len).step_by(1 << 20) {
-        from.read_exact_at(&mut block, at)?;
-        to.write_all_at(&block, span.start + at)?;
-    }
+    put_back(&part, &disk, which.system())?;
     fs::remove_file(&part)?;
     Ok(disk)
 }

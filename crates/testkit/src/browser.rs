@@ -17,6 +17,24 @@ use crate::process::Background;
 
 /// A loaded host takes its time to start a browser.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// chromedriver gives a browser 60 s to open its port, however busy the host is; the next start finds its files in memory.
+const STARTS: usize = 3;
+/// A root user's Chromium has no sandbox; the pages are our own. Nothing is asked of the network at the start: where it is closed,
+/// the browser waits for answers that do not come.
+const ARGS: [&str; 12] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-quic",
+    "--disable-breakpad",
+];
 const POLL: Duration = Duration::from_millis(200);
 /// The key under which an element's reference stands (`WebDriver`, section 12, "web element identifier").
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -66,23 +84,7 @@ impl Browser {
             .parse::<u16>()
             .context("chromedriver's port")?;
         let driver = SocketAddr::from(([127, 0, 0, 1], port));
-        let profile = TempDir::new().context("making a profile folder")?;
-        // A root user's Chromium has no sandbox; the pages are our own.
-        let mut args = vec![
-            "--headless=new".to_owned(),
-            "--no-sandbox".to_owned(),
-            "--disable-gpu".to_owned(),
-            "--disable-dev-shm-usage".to_owned(),
-            "--hide-scrollbars".to_owned(),
-        ];
-        args.push(format!("--user-data-dir={}", profile.path().display()));
-        args.push(format!("--window-size={},{}", window.width, window.height));
-        let options = json!({"args": args});
-        // The page's certificate is the server's own.
-        let wanted = json!({"capabilities": {"alwaysMatch": {
-            "goog:chromeOptions": options, "acceptInsecureCerts": true}}});
-        let made = call(driver, "POST", "/session", Some(&wanted))?;
-        let session = made["sessionId"].as_str().context("no session")?.to_owned();
+        let (session, profile) = new_session(driver, window)?;
         let browser = Self {
             driver,
             session,
@@ -216,6 +218,29 @@ impl Drop for Browser {
         let path = format!("/session/{}", self.session);
         let _ = call(self.driver, "DELETE", &path, None);
     }
+}
+
+/// Starts a browser: the session's name and the folder in which the browser keeps its own files.
+fn new_session(driver: SocketAddr, window: Window) -> Result<(String, TempDir)> {
+    let mut failed = None;
+    for _ in 0..STARTS {
+        // The browser of a start that failed may still be at its folder.
+        let profile = TempDir::new().context("making a profile folder")?;
+        let mut args: Vec<String> = ARGS.iter().map(ToString::to_string).collect();
+        args.push(format!("--user-data-dir={}", profile.path().display()));
+        args.push(format!("--window-size={},{}", window.width, window.height));
+        // The page's certificate is the server's own.
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": args}, "acceptInsecureCerts": true}}});
+        match call(driver, "POST", "/session", Some(&wanted)) {
+            Ok(made) => {
+                let session = made["sessionId"].as_str().context("no session")?;
+                return Ok((session.to_owned(), profile));
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.context("no start was tried")?)
 }
 
 /// One command: the answer's `value`, or its error.

@@ -93,6 +93,9 @@ fn unconverted_does_not_come_up_on_virtio(which: Sample) -> Result<()> {
 
 #[test]
 fn the_bios_original_boots_on_sata() -> Result<()> {
+    if !testkit::long_story() {
+        return Ok(());
+    }
     original_boots(Sample::Bios, Bus::Sata)
 }
 

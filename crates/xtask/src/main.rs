@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod iso;
+mod lanes;
 mod matrix;
 mod packages;
 mod run;

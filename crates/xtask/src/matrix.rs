@@ -4,8 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use testkit::guest::matrix::{self, BUSES, Figures, MATRIX, MatrixGuest, SAMPLE, SHORT_SAMPLE};
 
-use crate::{dist, packages, run};
+use crate::{dist, lanes, packages, run};
 
 /// Issue 5: the whole conversion, and of that the appliance's work.
 const CONVERSION_LIMIT: Duration = Duration::from_secs(60);
@@ -60,25 +58,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let image = dist::appliance_around(run::built("applianced")?)?;
     let out = testkit::target_dir().join("matrix");
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
-    let rows = Mutex::new(Vec::new());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..options.jobs {
-            scope.spawn(|| {
-                while let Some(guest) = options.guests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = prove(guest, &out, &image, options.part);
-                    say(&line(&row));
-                    for error in &row.errors {
-                        say(&format!("    {}", error.replace('\n', "\n    ")));
-                    }
-                    rows.lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push(row);
-                }
-            });
+    let mut rows = lanes::each(options.jobs, &options.guests, |guest| {
+        let row = prove(guest, &out, &image, options.part);
+        say(&line(&row));
+        for error in &row.errors {
+            say(&format!("    {}", error.replace('\n', "\n    ")));
         }
-    });
-    let mut rows = rows.into_inner().unwrap_or_default();
+        Ok(row)
+    })?;
     rows.sort_by_key(|row| MATRIX.iter().position(|guest| *guest == row.guest));
     report(&rows, &out)
 }

@@ -78,10 +78,18 @@ const PACKAGES: &[(&str, Group, &str)] = &[
         Group::Test,
         "second reader of volume groups that tests write",
     ),
+    (
+        "thin-provisioning-tools",
+        Group::Test,
+        "thin pools in test disks",
+    ),
     ("mdadm", Group::Test, "arrays in test disks"),
     ("cryptsetup-bin", Group::Test, "LUKS in test disks"),
     ("btrfs-progs", Group::Test, "btrfs in test disks"),
     ("xfsprogs", Group::Test, "XFS in test disks"),
+    ("f2fs-tools", Group::Test, "f2fs in test disks"),
+    ("jfsutils", Group::Test, "JFS in test disks"),
+    ("reiserfsprogs", Group::Test, "ReiserFS in test disks"),
     ("gdisk", Group::Test, "second reader of GPT"),
     (
         "libwin-hivex-perl",
@@ -91,7 +99,7 @@ const PACKAGES: &[(&str, Group, &str)] = &[
     (
         "python3-venv",
         Group::All,
-        "regipy, another one, in an environment of its own",
+        "regipy and virt-firmware, other readers, in environments of their own",
     ),
     (
         "ntfs-3g",

@@ -3,17 +3,17 @@
 //! `cargo test` runs one program after the other, and much of what they do is waiting: for a guest that boots, for a disk.
 //! The scenarios come last and alone, for they use all processors and have limits of time.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use crate::lanes;
 
 /// Programs that run at a time.
 const LANES: usize = 2;
@@ -82,7 +82,6 @@ pub(crate) fn run(suites: Vec<Suite>, args: &[&String], env: &[(&str, &Path)]) -
     let (alone, beside): (Vec<Suite>, Vec<Suite>) = suites
         .into_iter()
         .partition(|suite| suite.name == SCENARIOS);
-    let waiting = Mutex::new(VecDeque::from(beside));
     let failed = Mutex::new(Vec::new());
     let finish = |suite: &Suite, output: Option<&mut File>| -> Result<()> {
         let (status, seconds) = run_one(suite, suite.command(args, env), output.as_deref())?;
@@ -98,22 +97,9 @@ pub(crate) fn run(suites: Vec<Suite>, args: &[&String], env: &[(&str, &Path)]) -
         }
         Ok(())
     };
-    let lane = || -> Result<()> {
-        loop {
-            let Some(suite) = lock(&waiting).pop_front() else {
-                return Ok(());
-            };
-            let mut output = tempfile::tempfile().context("making a file for output")?;
-            finish(&suite, Some(&mut output))?;
-        }
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
-        lanes
-            .into_iter()
-            .map(|lane| lane.join())
-            .map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<Result<Vec<()>>>()
+    lanes::each(LANES, beside, |suite| {
+        let mut output = tempfile::tempfile().context("making a file for output")?;
+        finish(&suite, Some(&mut output))
     })?;
     alone.iter().try_for_each(|suite| finish(suite, None))?;
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);

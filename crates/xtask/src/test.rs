@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use testkit::guest::Sample;
 use testkit::guest::matrix::MatrixGuest;
 
-use crate::{dist, iso, matrix, packages, run, samples, suites};
+use crate::{dist, iso, lanes, matrix, packages, run, samples, suites};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
 #[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
@@ -83,22 +82,11 @@ fn guests(all: bool) -> Result<()> {
     let guests: Vec<Guest> = samples
         .chain(matrix::for_tests(all).map(Guest::Matrix))
         .collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(guest) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match guest {
-                Guest::Sample(sample) => samples::build(*sample)?,
-                Guest::Matrix(guest) => matrix::build(guest)?,
-            }
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let second = scope.spawn(work);
-        let first: Result<()> = work();
-        let second = second.join();
-        first.and(second.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    lanes::each(2, guests, |guest| match guest {
+        Guest::Sample(sample) => samples::build(sample),
+        Guest::Matrix(guest) => matrix::build(&guest),
     })
+    .map(drop)
 }
 
 enum Guest {

@@ -12,6 +12,8 @@ mod hivex;
 mod notatin;
 mod regipy;
 mod tree;
+#[path = "../common/venv.rs"]
+mod venv;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! regipy (PyPI), in a Python environment of its own under target/.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use testkit::cmd;
 
 use crate::tree::{Tree, Values};
+use crate::venv;
 
 /// The release that these tests were written with.
 const RELEASE: &str = "regipy==6.5.0";
@@ -57,30 +57,7 @@ walk(RegistryHive(sys.argv[1]).root, "")
 
 /// A Python that has regipy; `None` where it cannot be made, and in CI, for whose time two other readers are enough.
 pub(crate) fn python() -> Option<PathBuf> {
-    if !testkit::tells_all() {
-        return None;
-    }
-    let dir = testkit::target_dir().join("regipy");
-    let python = dir.join("bin/python");
-    let ready = dir.join("ready");
-    if fs::read_to_string(&ready).is_ok_and(|release| release == RELEASE) {
-        return Some(python);
-    }
-    if !testkit::require_tool("python3") {
-        return None;
-    }
-    let mut venv = cmd::command("python3", ["-m", "venv", "--clear"]);
-    let mut pip = cmd::command(
-        python.to_str().unwrap(),
-        ["-m", "pip", "install", "--quiet"],
-    );
-    let made = cmd::output(venv.arg(&dir)).and_then(|_| cmd::output(pip.arg(RELEASE)));
-    if let Err(error) = made {
-        testkit::skip(&format!("regipy cannot be installed: {error:#}"));
-        return None;
-    }
-    fs::write(ready, RELEASE).unwrap();
-    Some(python)
+    Some(venv::programs(RELEASE)?.join("python"))
 }
 
 /// Reads a clean hive.

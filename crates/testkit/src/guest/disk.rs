@@ -4,7 +4,6 @@
 //! Mounts happen in a private mount namespace of one shell, so nothing stays mounted whatever ends it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use super::layout::{DISK_SECTORS, Layout, SECTOR, Span};
 use super::lvm;
 use super::md;
 use super::root::Root;
+use super::sparse;
 use crate::cmd;
 
 /// GRUB's boot sector may use the bytes before the disk signature (GRUB, `include/grub/i386/pc/boot.h`,
@@ -126,21 +126,8 @@ fn mirror(disk: &File, member: Span, layout: &Layout, work: &Path, dir: &Path) -
         &layout.mirror_script(),
     )?;
     write_bios_loader(&mirror, work)?;
-    let mut block = vec![0; 1 << 20];
-    let mut offset = layout.root.offset();
-    let end = offset + layout.root.len();
-    while offset < end {
-        let len = usize::try_from(end - offset).unwrap_or(usize::MAX);
-        let part = block.get_mut(..len.min(1 << 20)).unwrap_or_default();
-        disk.read_exact_at(part, offset)
-            .context("reading disk.raw")?;
-        if part.iter().any(|byte| *byte != 0) {
-            mirror
-                .write_all_at(part, offset)
-                .context("writing the mirror")?;
-        }
-        offset += part.len() as u64;
-    }
+    let root = layout.root.offset();
+    sparse::copy(disk, root, layout.root.len(), &mirror, root)?;
     for (half, file) in [(0, disk), (1, &mirror)] {
         md::write_member(file, member, half)?;
         file.sync_all().context("syncing a half of the mirror")?;
@@ -272,26 +259,13 @@ fn write_bios_loader(disk: &File, work: &Path) -> Result<()> {
 
 /// Copies the file at `path` to `span` of the disk; blocks of zeroes stay holes.
 fn copy_into(path: &Path, disk: &File, span: Span) -> Result<()> {
-    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut block = vec![0; 65536];
-    let mut offset = span.offset();
-    loop {
-        let read = file
-            .read(&mut block)
-            .with_context(|| format!("reading {}", path.display()))?;
-        if read == 0 {
-            break;
-        }
-        if block[..read].iter().any(|byte| *byte != 0) {
-            disk.write_all_at(&block[..read], offset)
-                .context("writing disk.raw")?;
-        }
-        offset += read as u64;
-    }
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let len = file.metadata().context("asking for a length")?.len();
     ensure!(
-        offset == span.offset() + span.len(),
+        len == span.len(),
         "{} does not fill its partition",
         path.display()
     );
-    Ok(())
+    sparse::copy(&file, 0, len, disk, span.offset())
+        .with_context(|| format!("copying {}", path.display()))
 }

@@ -18,6 +18,7 @@ pub mod matrix;
 mod md;
 mod ova;
 mod root;
+mod sparse;
 pub mod windows;
 
 use std::fs::{self, File};

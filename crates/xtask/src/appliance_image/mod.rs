@@ -123,7 +123,7 @@ fn build_base(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result<PathB
         return Ok(base);
     }
     say("appliance image: fetching packages");
-    let apt = Apt::update(&work.join("apt"), suite, None)?;
+    let apt = Apt::update(work, suite, None)?;
     let names: Vec<String> = recipe
         .packages
         .iter()

@@ -1,4 +1,4 @@
-//! A private apt: its own package lists and downloads under one directory, the host's mirrors and keys, no root.
+//! A private apt: its own package lists under one directory, the host's mirrors and keys, no root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ const SUITE: &str = "trixie";
 /// Package lists of one suite.
 pub(crate) struct Apt {
     dir: PathBuf,
+    /// Downloaded packages.
+    debs: PathBuf,
     suite: String,
 }
 
@@ -29,9 +31,10 @@ pub(crate) struct Package {
 }
 
 impl Apt {
-    /// Fetches the package lists into `dir`: of `suite` if one is asked for, else of trixie, else of the host's own.
-    /// Component `main`, and `extra` where the mirror has it.
-    pub(crate) fn update(dir: &Path, suite: Option<&str>, extra: Option<&str>) -> Result<Apt> {
+    /// Fetches the package lists into `WORK/apt`: of `suite` if one is asked for, else of trixie, else of the host's own.
+    /// Component `main`, and `extra` where the mirror has it. Packages go to `debs` beside `WORK`, where the appliance and the
+    /// ISO find each other's: both have the same kernel.
+    pub(crate) fn update(work: &Path, suite: Option<&str>, extra: Option<&str>) -> Result<Apt> {
         let codename = host_codename()?;
         let mirrors = sources::mirrors(Path::new("/etc/apt"), &codename)?;
         let mut candidates = vec![suite.unwrap_or(SUITE)];
@@ -42,7 +45,8 @@ impl Apt {
         for candidate in candidates {
             for mirrors in [mirrors.as_slice(), mirrors.get(..1).unwrap_or_default()] {
                 let apt = Apt {
-                    dir: dir.to_owned(),
+                    dir: work.join("apt"),
+                    debs: work.with_file_name("debs"),
                     suite: candidate.to_owned(),
                 };
                 let fetched = match extra {
@@ -97,11 +101,12 @@ impl Apt {
                 .get(name)
                 .is_some_and(|package| package.section == "libs")
         }));
-        let downloads = self.dir.join("debs");
-        std::fs::create_dir_all(&downloads)?;
+        let downloads = &self.debs;
+        std::fs::create_dir_all(downloads)
+            .with_context(|| format!("creating {}", downloads.display()))?;
         run(self
             .command("apt-get")
-            .current_dir(&downloads)
+            .current_dir(downloads)
             .arg("download")
             .args(&wanted))?;
         let mut packages = Vec::new();
@@ -112,7 +117,7 @@ impl Apt {
                 .with_context(|| format!("package {name} is unknown"))?;
             // apt writes the epoch's colon as %3a.
             let start = format!("{name}_{}_", package.version.replace(':', "%3a"));
-            package.deb = std::fs::read_dir(&downloads)?
+            package.deb = std::fs::read_dir(downloads)?
                 .filter_map(|entry| Some(entry.ok()?.path()))
                 .find(|path| {
                     path.file_name()

@@ -13,17 +13,15 @@
 
 mod seeds;
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use crate::run;
+use crate::{lanes, run};
 
 /// How long a target runs unless told otherwise, in seconds.
 const DEFAULT_SECONDS: u64 = 600;
@@ -67,28 +65,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     for target in &options.targets {
         seeds::fill(target, &corpus(&dir, target)?).with_context(|| format!("seeding {target}"))?;
     }
-    let waiting: Mutex<VecDeque<&String>> = Mutex::new(options.targets.iter().collect());
-    let outcomes: Mutex<Vec<Result<Outcome>>> = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs {
-            scope.spawn(|| {
-                while let Some(target) = next(&waiting) {
-                    let outcome = fuzz(&programs, &dir, target, options.seconds);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.push(outcome);
-                    }
-                }
-            });
-        }
-    });
-    let outcomes = outcomes.into_inner().unwrap_or_else(|e| e.into_inner());
-    let mut outcomes: Vec<Outcome> = outcomes.into_iter().collect::<Result<_>>()?;
+    let mut outcomes = lanes::each(options.jobs, &options.targets, |target| {
+        fuzz(&programs, &dir, target, options.seconds)
+    })?;
     outcomes.sort_by(|a, b| a.target.cmp(&b.target));
     report(&dir, &outcomes)
-}
-
-fn next<'a>(waiting: &Mutex<VecDeque<&'a String>>) -> Option<&'a String> {
-    waiting.lock().ok()?.pop_front()
 }
 
 /// The programs in crates/fuzz/src/bin.

@@ -42,7 +42,7 @@ pub(super) fn build(work: &Path, recipe: &Recipe, suite: Option<&str>) -> Result
         return Ok(base);
     }
     say("ISO: fetching packages");
-    let apt = Apt::update(&work.join("apt"), suite, Some(FIRMWARE_COMPONENT))?;
+    let apt = Apt::update(work, suite, Some(FIRMWARE_COMPONENT))?;
     let firmware = apt.known(&recipe.firmware)?;
     for name in &recipe.firmware {
         if !firmware.contains(name) {

@@ -103,6 +103,7 @@ case $FS in
     ext4) chroot "$tree" mke2fs -q -F -t ext4 -L root -U "$ROOT_UUID" -E lazy_itable_init=0 /tmp/work/root.img ;;
     xfs) chroot "$tree" mkfs.xfs -q -f -L root -m "uuid=$ROOT_UUID" /tmp/work/root.img ;;
     btrfs) chroot "$tree" mkfs.btrfs -q -f -L root -U "$ROOT_UUID" /tmp/work/root.img ;;
+    f2fs) chroot "$tree" mkfs.f2fs -q -f -l root -U "$ROOT_UUID" /tmp/work/root.img ;;
 esac
 if [ -n "$BOOT_SIZE" ]; then
     # What the boot loader can read: SYSLINUX no 64-bit block numbers, GRUB 0.97 no large inodes either.
@@ -112,28 +113,37 @@ if [ -n "$BOOT_SIZE" ]; then
     esac
     chroot "$tree" mke2fs -q -F $options -L boot -U "$BOOT_UUID" /tmp/work/boot.img
 fi
+if [ "$FS" = f2fs ]; then
+    # The host's kernel need not know it. The tree is bound alone, without what is mounted in it.
+    mkdir "$tree/tmp/tree"
+    mount --bind "$tree" "$tree/tmp/tree"
+    chroot "$tree" sload.f2fs -P -f /tmp/tree /tmp/work/root.img > "$WORK/sload.log"
+    umount "$tree/tmp/tree"
+fi
 umount "$tree/tmp/work" "$tree/tmp" "$tree/proc"
-mount -o loop "$WORK/root.img" "$mnt"
-if [ "$FS" = btrfs ]; then
-    btrfs -q subvolume create "$mnt/@"
-    btrfs -q subvolume create "$mnt/@home"
+if [ "$FS" != f2fs ]; then
+    mount -o loop "$WORK/root.img" "$mnt"
+    if [ "$FS" = btrfs ]; then
+        btrfs -q subvolume create "$mnt/@"
+        btrfs -q subvolume create "$mnt/@home"
+        umount "$mnt"
+        mount -o loop,subvol=@ "$WORK/root.img" "$mnt"
+    fi
+    if [ -n "$BOOT_SIZE" ]; then
+        mkdir "$mnt/boot"
+        mount -o loop "$WORK/boot.img" "$mnt/boot"
+    fi
+    cp -a "$tree/." "$mnt/"
+    if [ "$LOADER" = Extlinux ]; then
+        mount -t proc proc "$mnt/proc"
+        mount --rbind /sys "$mnt/sys"
+        mount --rbind /dev "$mnt/dev"
+        chroot "$mnt" extlinux --install /boot/extlinux
+        umount -R "$mnt/dev" "$mnt/sys" "$mnt/proc"
+    fi
+    [ -z "$BOOT_SIZE" ] || umount "$mnt/boot"
     umount "$mnt"
-    mount -o loop,subvol=@ "$WORK/root.img" "$mnt"
 fi
-if [ -n "$BOOT_SIZE" ]; then
-    mkdir "$mnt/boot"
-    mount -o loop "$WORK/boot.img" "$mnt/boot"
-fi
-cp -a "$tree/." "$mnt/"
-if [ "$LOADER" = Extlinux ]; then
-    mount -t proc proc "$mnt/proc"
-    mount --rbind /sys "$mnt/sys"
-    mount --rbind /dev "$mnt/dev"
-    chroot "$mnt" extlinux --install /boot/extlinux
-    umount -R "$mnt/dev" "$mnt/sys" "$mnt/proc"
-fi
-[ -z "$BOOT_SIZE" ] || umount "$mnt/boot"
-umount "$mnt"
 
 # --- GRUB 0.97 into a disk of its own, with the boot partition at its place -------------------------------------------------
 if [ "$LOADER" = GrubLegacy ]; then

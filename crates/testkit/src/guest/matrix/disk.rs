@@ -1,7 +1,6 @@
 //! Makes the disks of a matrix guest: file systems by build.sh, what lies below them and the partition tables here.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use super::{Fs, Generator, MatrixGuest, Stack, loader, luks, packages};
 use crate::cmd;
 use crate::guest::disk::MIRROR_NAME;
 use crate::guest::layout::{SECTOR, Span};
-use crate::guest::{lvm, md};
+use crate::guest::{lvm, md, sparse};
 
 /// The opened volume's name.
 pub(super) const MAPPED: &str = "cryptroot";
@@ -22,7 +21,6 @@ pub(super) const MAPPED: &str = "cryptroot";
 const SCRIPT: &str = include_str!("build.sh");
 /// Boot code before the disk signature.
 const BOOT_CODE_SIZE: usize = 440;
-const BLOCK: usize = 1 << 16;
 const EXTENT_BYTES: u64 = lvm::EXTENT_SECTORS * SECTOR;
 
 /// Everything here that decides what is built, for the cache key.
@@ -255,23 +253,6 @@ fn copy_into(path: &Path, disk: &File, offset: u64, room: u64) -> Result<()> {
 
 /// Copies `len` bytes; blocks of zeroes stay holes.
 pub(super) fn copy_range(path: &Path, from: u64, disk: &File, to: u64, len: u64) -> Result<()> {
-    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
-        .with_context(|| format!("seeking in {}", path.display()))?;
-    let mut file = file.take(len);
-    let mut block = vec![0; BLOCK];
-    let mut offset = to;
-    loop {
-        let read = file
-            .read(&mut block)
-            .with_context(|| format!("reading {}", path.display()))?;
-        if read == 0 {
-            return Ok(());
-        }
-        if block[..read].iter().any(|byte| *byte != 0) {
-            disk.write_all_at(&block[..read], offset)
-                .context("writing a disk")?;
-        }
-        offset += read as u64;
-    }
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    sparse::copy(&file, from, len, disk, to).with_context(|| format!("copying {}", path.display()))
 }

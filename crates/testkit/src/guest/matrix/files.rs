@@ -107,6 +107,7 @@ fn fstab(guest: &MatrixGuest, plan: &Plan) -> String {
     text += &match guest.fs {
         Fs::Ext4 => format!("{root} / ext4 errors=remount-ro 0 1\n"),
         Fs::Xfs => format!("{root} / xfs defaults 0 0\n"),
+        Fs::F2fs => format!("{root} / f2fs defaults,noatime 0 1\n"),
         Fs::Btrfs => format!(
             "{root} / btrfs defaults,subvol=@ 0 0\n{root} /home btrfs defaults,subvol=@home 0 0\n"
         ),
@@ -166,6 +167,9 @@ fn initramfs(guest: &MatrixGuest) -> Vec<File> {
     match guest.generator {
         Generator::InitramfsTools => {
             let mut modules = drivers.replace(' ', "\n") + "\ncrc32c_generic\n";
+            if guest.fs == Fs::F2fs {
+                modules += "crc32_generic\n";
+            }
             if guest.stack == Stack::Md {
                 modules += "md_mod\nraid1\n";
             }

@@ -1,6 +1,6 @@
 //! The guests of the matrix: every value at least twice, in pairings that real machines have.
 
-use super::Fs::{Btrfs, Ext4, Xfs};
+use super::Fs::{Btrfs, Ext4, F2fs, Xfs};
 use super::Generator::{Dracut, InitramfsTools};
 use super::Loader::{Bls, Extlinux, GrubCfg, GrubLegacy, SystemdBoot};
 use super::Names::{Kernel, Label, Uuid};
@@ -39,7 +39,7 @@ const UEFI: bool = true;
 
 /// Every guest.
 #[rustfmt::skip]
-pub const MATRIX: [MatrixGuest; 13] = [
+pub const MATRIX: [MatrixGuest; 15] = [
     row("legacy-plain",     Bullseye, InitramfsTools, Ext4,  Plain,     BIOS, GrubLegacy,  Ifupdown,       Kernel),
     row("legacy-lvm",       Bookworm, InitramfsTools, Xfs,   Lvm,       BIOS, GrubLegacy,  Ifupdown,       Label),
     row("extlinux-lvm",     Bullseye, Dracut,         Xfs,   Lvm,       BIOS, Extlinux,    Networkd,       Uuid),
@@ -52,10 +52,13 @@ pub const MATRIX: [MatrixGuest; 13] = [
     row("sdboot-lvm",       Trixie,   Dracut,         Ext4,  Lvm,       UEFI, SystemdBoot, NetworkManager, Uuid),
     row("grub-uefi-luks",   Trixie,   InitramfsTools, Xfs,   Luks,      UEFI, GrubCfg,     Ifupdown,       Kernel),
     row("grub-uefi-md",     Bookworm, Dracut,         Btrfs, Md,        UEFI, GrubCfg,     Netplan,        Uuid),
+    row("grub-f2fs",        Trixie,   InitramfsTools, F2fs,  Plain,     BIOS, GrubCfg,     Networkd,       Kernel),
+    row("sdboot-f2fs",      Trixie,   Dracut,         F2fs,  Plain,     UEFI, SystemdBoot, Ifupdown,       Label),
     row("grub-uefi-plain",  Bullseye, InitramfsTools, Btrfs, Plain,     UEFI, GrubCfg,     NetworkManager, Label),
 ];
 
-/// The third that CI proves: every generator, file system, stack, firmware and network is in it, and all loaders but extlinux.
+/// The third that CI proves: every generator, stack, firmware and network is in it, all file systems but f2fs, and all loaders
+/// but extlinux.
 pub const SAMPLE: &[&str] = &[
     "legacy-lvm",
     "sdboot-btrfs",
@@ -88,8 +91,8 @@ mod tests {
         }
         let rare: Vec<_> = seen.iter().filter(|(_, count)| **count < 2).collect();
         assert!(rare.is_empty(), "{rare:?}");
-        // 3 releases, 2 generators, 3 file systems, 5 stacks, 2 firmwares, 5 loaders, 4 networks, 3 ways of naming.
-        assert_eq!(seen.len(), 27, "{seen:?}");
+        // 3 releases, 2 generators, 4 file systems, 5 stacks, 2 firmwares, 5 loaders, 4 networks, 3 ways of naming.
+        assert_eq!(seen.len(), 28, "{seen:?}");
     }
 
     #[test]
@@ -98,7 +101,7 @@ mod tests {
         for name in SAMPLE {
             seen.extend(by_name(name).unwrap().values());
         }
-        // All but Debian 11, extlinux, and devices named by label and kernel name, of which one may be missing.
+        // All but Debian 11, f2fs, extlinux, and devices named by label and kernel name, of which one may be missing.
         assert!(seen.len() >= 24, "{seen:?}");
         for (number, guest) in MATRIX.iter().enumerate() {
             assert!(

@@ -137,7 +137,10 @@ pub(super) fn grub_prefix(guest: &MatrixGuest, plan: &Plan) -> String {
 
 /// Modules of GRUB's core image: with BIOS what finds the prefix, with UEFI all, since the ESP has none.
 pub(super) fn grub_modules(guest: &MatrixGuest) -> String {
-    let storage = "part_msdos part_gpt ext2 xfs btrfs diskfilter mdraid1x";
+    let storage = match guest.fs {
+        Fs::F2fs => "part_msdos part_gpt ext2 f2fs",
+        _ => "part_msdos part_gpt ext2 xfs btrfs diskfilter mdraid1x",
+    };
     match (guest.uefi, guest.loader) {
         (false, _) => format!("biosdisk {storage}"),
         (true, loader) => format!(
@@ -180,6 +183,7 @@ fn grub_cfg(guest: &MatrixGuest, plan: &Plan, args: &str) -> String {
         (Some(_), _) | (None, Fs::Ext4) => "ext2",
         (None, Fs::Xfs) => "xfs",
         (None, Fs::Btrfs) => "btrfs",
+        (None, Fs::F2fs) => "f2fs",
     };
     let entry = |title: &str, id: &str, extra: &str| {
         format!(

@@ -10,7 +10,8 @@
 //!                   v
 //!                NAME-HASH/disk.raw [mirror.raw]
 //! ```
-//! Building needs root, and of the host's kernel loop devices, overlay, xfs and btrfs; neither device mapper, md nor KVM.
+//! Building needs root, and of the host's kernel loop devices, overlay, xfs and btrfs; neither f2fs (sload.f2fs fills it), device
+//! mapper, md nor KVM.
 
 mod disk;
 mod files;
@@ -78,6 +79,8 @@ pub enum Fs {
     Xfs,
     /// btrfs with the subvolumes `@` and `@home`.
     Btrfs,
+    /// f2fs.
+    F2fs,
 }
 
 impl Fs {
@@ -87,6 +90,7 @@ impl Fs {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
+            Self::F2fs => "f2fs",
         }
     }
 }

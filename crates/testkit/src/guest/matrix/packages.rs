@@ -1,6 +1,6 @@
 //! Which Debian packages a guest has over its release's shared tree.
 
-use super::{Generator, Loader, MatrixGuest, Network, Release, Stack};
+use super::{Fs, Generator, Loader, MatrixGuest, Network, Release, Stack};
 
 /// The shared tree, and why.
 pub(super) const SHARED: &[(&str, &str)] = &[
@@ -40,6 +40,9 @@ pub(super) fn of(guest: &MatrixGuest) -> Vec<&'static str> {
         Network::Networkd => None,
     });
     names.extend(stack(guest.stack, guest.generator, guest.release));
+    if guest.fs == Fs::F2fs {
+        names.push("f2fs-tools");
+    }
     if guest.generator == Generator::Dracut {
         names.push("dracut");
     }

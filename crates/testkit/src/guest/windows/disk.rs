@@ -1,15 +1,15 @@
 //! The disks: where everything lies, and how they are packed for a user.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::volume::{Volume, noise};
 use super::{Windows, boot, tree};
 use crate::cmd;
+use crate::guest::sparse;
 
 const MIB: u64 = 1 << 20;
 const DISK_SIZE: u64 = 1536 * MIB;
@@ -117,17 +117,7 @@ impl Layout {
 /// Builds disk.raw and the user's files in `dir`.
 pub(super) fn build(which: Windows, layout: &Layout, hives: &Path, dir: &Path) -> Result<()> {
     let raw = dir.join("disk.raw");
-    let disk = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&raw)
-        .context("creating disk.raw")?;
-    disk.set_len(DISK_SIZE)?;
-    cmd::output_with_input(
-        cmd::command("sfdisk", ["--quiet", "--no-reread", "--no-tell-kernel"]).arg(&raw),
-        &layout.sfdisk_script(),
-    )?;
+    let disk = partitioned(&raw, DISK_SIZE, &layout.sfdisk_script())?;
     let part = dir.join("part");
     let volume = Volume::format(&part, layout.system, "")?;
     volume.mounted("rw", |root| tree::fill(which, hives, root))?;
@@ -157,24 +147,27 @@ pub(super) fn build(which: Windows, layout: &Layout, hives: &Path, dir: &Path) -
     pack(which, &raw, dir)
 }
 
-/// E: on a disk of its own, data.raw: a ledger, and noise in free clusters.
-fn data_disk(part: &Path, dir: &Path) -> Result<()> {
-    let raw = dir.join("data.raw");
+/// A new disk with the partitions of this input of sfdisk(8).
+fn partitioned(raw: &Path, size: u64, script: &str) -> Result<File> {
     let disk = File::options()
         .write(true)
         .create_new(true)
-        .open(&raw)
-        .context("creating data.raw")?;
-    disk.set_len(DATA.start + DATA.len + MIB)?;
+        .open(raw)
+        .with_context(|| format!("creating {}", raw.display()))?;
+    disk.set_len(size)?;
+    let options = ["--quiet", "--no-reread", "--no-tell-kernel"];
+    cmd::output_with_input(cmd::command("sfdisk", options).arg(raw), script)?;
+    Ok(disk)
+}
+
+/// E: on a disk of its own, data.raw: a ledger, and noise in free clusters.
+fn data_disk(part: &Path, dir: &Path) -> Result<()> {
     let script = format!(
         "label: dos\nlabel-id: {DATA_SIGNATURE:#010x}\nunit: sectors\n\nstart={}, size={}, type=7\n",
         DATA.start / 512,
         DATA.len / 512
     );
-    cmd::output_with_input(
-        cmd::command("sfdisk", ["--quiet", "--no-reread", "--no-tell-kernel"]).arg(&raw),
-        &script,
-    )?;
+    let disk = partitioned(&dir.join("data.raw"), DATA.start + DATA.len + MIB, &script)?;
     let volume = Volume::format(part, DATA, "Data")?;
     volume.mounted("rw", |root| {
         fs::write(root.join("deleted"), noise(4, DATA_NOISE))?;
@@ -211,19 +204,21 @@ fn esp(part: &Path, span: Span, which: Windows) -> Result<()> {
 
 /// Copies the file `part` to its place; blocks of zeroes stay holes.
 fn put(part: &Path, disk: &File, span: Span) -> Result<()> {
-    let mut file = File::open(part)?;
-    let mut block = vec![0; 64 << 10];
-    let mut at = span.start;
-    loop {
-        let len = file.read(&mut block)?;
-        let Some(bytes) = block.get(..len).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(());
-        };
-        if bytes.iter().any(|byte| *byte != 0) {
-            disk.write_all_at(bytes, at)?;
-        }
-        at += len as u64;
-    }
+    let file = File::open(part)?;
+    let len = file.metadata()?.len();
+    sparse::copy(&file, 0, len, disk, span.start)
+        .with_context(|| format!("copying {}", part.display()))
+}
+
+/// Writes a partition back to its place in a raw disk, over what is there; holes become holes.
+pub fn put_back(part: &Path, raw: &Path, span: Span) -> Result<()> {
+    let disk = File::options()
+        .write(true)
+        .open(raw)
+        .with_context(|| format!("opening {}", raw.display()))?;
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&disk, hole, span.start, span.len).context("clearing a partition")?;
+    put(part, &disk, span)
 }
 
 /// Copies a range of a raw disk to a file of its own, sparse.
@@ -231,17 +226,7 @@ pub fn cut(raw: &Path, span: Span, to: &Path) -> Result<PathBuf> {
     let disk = File::open(raw).with_context(|| format!("opening {}", raw.display()))?;
     let file = File::create(to).with_context(|| format!("creating {}", to.display()))?;
     file.set_len(span.len)?;
-    let mut block = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < span.len {
-        let len = usize::try_from((span.len - at).min(1 << 20))?;
-        let bytes = block.get_mut(..len).unwrap_or_default();
-        disk.read_exact_at(bytes, span.start + at)?;
-        if bytes.iter().any(|byte| *byte != 0) {
-            file.write_all_at(bytes, at)?;
-        }
-        at += len as u64;
-    }
+    sparse::copy(&disk, span.start, span.len, &file, 0)?;
     Ok(to.to_owned())
 }
 

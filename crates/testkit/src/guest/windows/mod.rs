@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-pub use disk::{DATA, Span, cut};
+pub use disk::{DATA, Span, cut, put_back};
 pub use volume::{Volume, noise};
 
 use super::{hex, short_hash};
