@@ -6,6 +6,7 @@
 mod cancel;
 mod caps;
 mod customise;
+pub mod glob;
 mod guest;
 mod hex;
 mod mac;

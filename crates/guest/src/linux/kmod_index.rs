@@ -50,9 +50,6 @@ impl KmodIndex {
             for (byte, child) in node.children {
                 let mut key = node.key.clone();
                 key.push(byte);
-                if key.len() > KEY_MAX {
-                    return None;
-                }
                 left = left.checked_sub(key.len())?;
                 todo.push((child, key));
             }
@@ -172,15 +169,19 @@ impl Reader<'_> {
     }
 }
 
+fn rest<'e>(entry: &Entry<'e>, depth: usize) -> &'e [u8] {
+    entry.0.get(depth..).unwrap_or_default()
+}
+
 /// Writes the node of `entries`, whose names are the same up to `depth`, behind its children; returns its place.
 fn write_node(entries: &[Entry<'_>], depth: usize, out: &mut Vec<u8>) -> Option<u32> {
-    let rest = |entry: &Entry<'_>| entry.0.get(depth..).unwrap_or_default().to_vec();
-    let (first, last) = (
-        entries.first().map(rest).unwrap_or_default(),
-        entries.last().map(rest).unwrap_or_default(),
-    );
+    let (first, last) = match entries {
+        [first, .., last] => (rest(first, depth), rest(last, depth)),
+        [only] => (rest(only, depth), rest(only, depth)),
+        [] => (&[][..], &[][..]),
+    };
     // In order, so that what the first and the last have in common, all have.
-    let common = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
     let prefix = first.get(..common).unwrap_or_default();
     let end = depth + common;
     let (own, below) = match entries.split_first() {

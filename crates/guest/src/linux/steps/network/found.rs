@@ -181,94 +181,9 @@ pub(super) fn is_interface_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 16 && name.bytes().all(plain) && !matches!(name, "." | "..")
 }
 
-/// True for text with characters of a glob (glob(7)).
-pub(super) fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '['])
-}
-
-/// Shell pattern of `*`, `?` and `[…]`, in time that grows with the product of the lengths.
-pub(super) fn fits(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
-    let (mut at, mut pos) = (0, 0);
-    // Where to go on when the rest does not fit: after the last star, one character later.
-    let mut back: Option<(usize, usize)> = None;
-    while pos < text.len() {
-        let step = match (pattern.get(at), text.get(pos)) {
-            (Some('*'), _) => {
-                back = Some((at + 1, pos));
-                at += 1;
-                continue;
-            }
-            (Some(_), Some(c)) => one(&pattern, at, *c),
-            _ => None,
-        };
-        match (step, back) {
-            (Some(next), _) => (at, pos) = (next, pos + 1),
-            (None, Some((after, from))) => {
-                (at, pos) = (after, from + 1);
-                back = Some((after, from + 1));
-            }
-            (None, None) => return false,
-        }
-    }
-    pattern
-        .get(at..)
-        .is_some_and(|rest| rest.iter().all(|c| *c == '*'))
-}
-
-/// Where the pattern goes on when its element at `at` takes this character.
-fn one(pattern: &[char], at: usize, c: char) -> Option<usize> {
-    let rest = pattern.get(at + 1..)?;
-    match pattern.get(at)? {
-        '?' => Some(at + 1),
-        '[' => {
-            let Some(end) = rest
-                .iter()
-                .skip(1)
-                .position(|c| *c == ']')
-                .map(|end| end + 1)
-            else {
-                return (c == '[').then_some(at + 1);
-            };
-            let set = rest.get(..end)?;
-            let (not, set) = match set.first() {
-                Some('!' | '^') => (true, set.get(1..)?),
-                _ => (false, set),
-            };
-            let range = set
-                .windows(3)
-                .any(|part| matches!(part, [low, '-', high] if (*low..=*high).contains(&c)));
-            ((set.contains(&c) || range) != not).then_some(at + end + 2)
-        }
-        plain => (*plain == c).then_some(at + 1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_fit_as_a_shells_do() {
-        for (pattern, text, expected) in [
-            ("ens*", "ens192", true),
-            ("ens*", "enp1s0", false),
-            ("e*s?", "enp1s0", true),
-            ("eth[0-3]", "eth2", true),
-            ("eth[!0-3]", "eth2", false),
-            ("eth[", "eth[", true),
-            ("*", "", true),
-            ("", "a", false),
-            ("a*b*c", "axxbyyc", true),
-            ("vmxnet3", "vmxnet3", true),
-            ("[", "", false),
-        ] {
-            assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
-        }
-        // Would take for ever with a matcher that tries every split.
-        assert!(!fits(&"*a".repeat(2000), &"a".repeat(1999)));
-    }
 
     #[test]
     fn odd_names_are_dropped_and_entries_are_counted() {

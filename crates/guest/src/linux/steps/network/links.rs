@@ -1,11 +1,11 @@
 //! The .link files that keep the names (systemd.link(5)): one per adapter, before every file of the guest that would
 //! fit, with the settings that such a file has beside the name.
 
-use types::MacAddr;
+use types::{MacAddr, glob};
 
 use crate::Root;
 
-use super::found::{files, fits};
+use super::found::files;
 use super::{ini, names};
 
 const ETC: &str = "/etc/systemd/network";
@@ -150,7 +150,10 @@ fn applies(link: &Link, mac: MacAddr, name: &str, nic: Option<&types::Nic>) -> b
         let fit = match pair.key {
             "MACAddress" | "PermanentMACAddress" => words().any(|word| word.parse() == Ok(mac)),
             "OriginalName" | "Name" => words().any(|word| {
-                !word.starts_with('!') && ["eth0", "eth9", name].iter().any(|name| fits(word, name))
+                !word.starts_with('!')
+                    && ["eth0", "eth9", name]
+                        .iter()
+                        .any(|name| glob::matches(word, name))
             }),
             "Driver" => {
                 let old = nic.map(names::drivers).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! Which adapter has which name: by what the configuration says of MACs, drivers and slots, then in the order of the
 //! slots.
 
-use types::{MacAddr, Nic, NicModel};
+use types::{MacAddr, Nic, NicModel, glob};
 
-use super::found::{Configured, Found, Kind, fits, is_interface_name};
+use super::found::{Configured, Found, Kind, is_interface_name};
 
 /// Outcome of the assignment.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) fn drives(patterns: &str, drivers: &[&str]) -> bool {
     drivers.iter().any(|driver| {
         patterns
             .split_whitespace()
-            .any(|pattern| fits(pattern, driver))
+            .any(|pattern| glob::matches(pattern, driver))
     })
 }
 
@@ -271,7 +271,7 @@ fn by_glob(macs: &[MacAddr], found: &Found, paths: &[(MacAddr, String)], pairs: 
         .collect();
     if globs
         .iter()
-        .any(|glob| NEW.iter().all(|name| fits(glob, name)))
+        .any(|glob| NEW.iter().all(|name| glob::matches(glob, name)))
     {
         return;
     }
@@ -294,7 +294,7 @@ fn by_glob(macs: &[MacAddr], found: &Found, paths: &[(MacAddr, String)], pairs: 
                     .replace('*', "")
                     .replace('?', "1")
             })
-            .find(|name| fits(glob, name) && is_physical(name) && !pairs.is_taken(name));
+            .find(|name| glob::matches(glob, name) && is_physical(name) && !pairs.is_taken(name));
         if let Some(name) = name {
             pairs.take(mac, &name);
         }

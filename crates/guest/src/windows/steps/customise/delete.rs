@@ -1,5 +1,7 @@
 //! `--delete PATH` with `*` and `?`, as cmd.exe matches them: without regard to case.
 
+use types::glob;
+
 use super::paths;
 use crate::recorder::sha256;
 use crate::root::{Kind, join};
@@ -54,15 +56,15 @@ fn holds_system(context: &Context<'_>, path: &str) -> bool {
 fn expand(root: &Root, names: &[String]) -> Result<Vec<String>> {
     let mut found = vec![String::new()];
     for pattern in names {
-        let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
+        // No sets here, and no backslash inside a name.
+        let pattern = pattern.to_lowercase().replace('[', r"\[");
         let mut next = Vec::new();
         for dir in &found {
             if !paths::is_dir(root, dir) {
                 continue;
             }
             for name in root.names(if dir.is_empty() { "/" } else { dir }) {
-                let lower: Vec<char> = name.to_lowercase().chars().collect();
-                if matches(&pattern, &lower) {
+                if glob::matches(&pattern, &name.to_lowercase()) {
                     next.push(join(dir, &name));
                 }
             }
@@ -80,58 +82,4 @@ fn expand(root: &Root, names: &[String]) -> Result<Vec<String>> {
             false => format!("/{path}"),
         })
         .collect())
-}
-
-/// Goes back to the last `*` only, so that time is at most the product of the lengths.
-fn matches(pattern: &[char], name: &[char]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || name.get(n) == Some(c) => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else {
-                    return false;
-                };
-                star = Some((at, from + 1));
-                p = at + 1;
-                n = from + 1;
-            }
-        }
-    }
-    pattern
-        .get(p..)
-        .unwrap_or_default()
-        .iter()
-        .all(|c| *c == '*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_match_as_cmd_does() {
-        let chars = |text: &str| text.chars().collect::<Vec<_>>();
-        for (pattern, yes, no) in [
-            ("*.log", "a.log", "a.log.1"),
-            ("a?c", "abc", "ac"),
-            ("*a*b", "xaybzb", "xayc"),
-            ("a", "a", "ab"),
-            ("*", "", "\0"),
-        ] {
-            assert!(matches(&chars(pattern), &chars(yes)), "{pattern}");
-            assert!(
-                pattern == "*" || !matches(&chars(pattern), &chars(no)),
-                "{pattern}"
-            );
-        }
-    }
 }

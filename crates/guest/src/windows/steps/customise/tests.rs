@@ -236,6 +236,22 @@ fn windows_itself_is_not_deleted() {
     }
 }
 
+/// cmd.exe has no sets.
+#[test]
+fn only_stars_and_question_marks_are_wildcards() {
+    let guest = guest(vec![Customise::Delete {
+        path: "C:\\Users\\Public\\[A]?.T*".into(),
+    }]);
+    for name in ["[a]1.txt", "[a].txt", "a1.txt"] {
+        guest.write(&format!("/Users/Public/{name}"), b"");
+    }
+    let outcome = run(&guest);
+    assert_eq!(guest.read("/Users/Public/[a]1.txt"), None);
+    assert!(guest.read("/Users/Public/[a].txt").is_some());
+    assert!(guest.read("/Users/Public/a1.txt").is_some());
+    assert!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
+}
+
 #[test]
 fn the_name_is_set_in_every_control_set() {
     let mut guest = guest(vec![Customise::Hostname {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use types::StaticIp;
+use types::{StaticIp, glob};
 
 use crate::linux::convert::Context;
 use crate::root::join;
 use crate::{Result, Root};
 
-use super::super::found::{Configured, Found, Kind, fits, is_glob};
+use super::super::found::{Configured, Found, Kind};
 use super::super::static_ip::{Wish, join_ips, prefix};
 
 pub(in super::super) const INTERFACES: &str = "/etc/network/interfaces";
@@ -75,7 +75,7 @@ fn automatic(found: &mut Found, path: &str, word: &str) {
     if let Some((_, mac)) = word.split_once("/mac/") {
         found.add(entry(mac.parse().ok(), None));
     } else if let Some(glob) = word.rsplit('/').next().filter(|_| word.contains('/')) {
-        if is_glob(glob) {
+        if glob::is_glob(glob) {
             found.add(entry(None, Some(glob.to_owned())));
         } else {
             found.name(path, glob, Kind::Mention, None);
@@ -115,7 +115,7 @@ fn option(found: &mut Found, path: &str, current: &str, key: &str, words: Vec<&s
         | "team-ports" => {
             found.name(path, current, Kind::Virtual, None);
             for word in words {
-                if !matches!(word, "none" | "all" | "regex") && !is_glob(word) {
+                if !matches!(word, "none" | "all" | "regex") && !glob::is_glob(word) {
                     found.name(path, word, Kind::Mention, Some(current));
                 }
             }
@@ -157,8 +157,8 @@ fn sourced(root: &Root, from: &str, pattern: &str, is_pattern: bool) -> Vec<Stri
         return below(&absolute, &|_| true);
     }
     let (dir, last) = absolute.rsplit_once('/').unwrap_or(("", &absolute));
-    if is_glob(last) {
-        below(dir, &|name| fits(last, name))
+    if glob::is_glob(last) {
+        below(dir, &|name| glob::matches(last, name))
     } else {
         vec![absolute.clone()]
     }

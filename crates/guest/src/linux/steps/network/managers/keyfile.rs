@@ -1,11 +1,11 @@
 //! NetworkManager's keyfiles (nm-settings-keyfile(5)).
 
-use types::StaticIp;
+use types::{StaticIp, glob};
 
 use crate::linux::convert::Context;
 use crate::{Result, Root};
 
-use super::super::found::{Configured, Format, Found, Kind, files, is_glob};
+use super::super::found::{Configured, Format, Found, Kind, files};
 use super::super::ini;
 use super::super::repair::Fix;
 use super::super::static_ip::{WHY, Wish, join_ips, name_servers, prefix};
@@ -60,7 +60,7 @@ fn connection(path: &str, text: &str, found: &mut Found) {
     };
     let (globs, plain): (Vec<_>, Vec<_>) = list("interface-name")
         .into_iter()
-        .partition(|name| is_glob(name));
+        .partition(|name| glob::is_glob(name));
     let drivers = list("driver");
     found.add(Configured {
         name: name.or_else(|| plain.first().cloned()),

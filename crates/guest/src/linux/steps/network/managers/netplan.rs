@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use types::StaticIp;
+use types::{StaticIp, glob};
 
 use crate::linux::convert::Context;
 use crate::{Result, Root};
 
-use super::super::found::{Configured, Format, Found, Kind, files, is_glob};
+use super::super::found::{Configured, Format, Found, Kind, files};
 use super::super::repair::Fix;
 use super::super::static_ip::{WHY, Wish, join_ips, name_servers, prefix};
 use super::super::yaml::{self, Leaf};
@@ -91,7 +91,7 @@ fn ethernet(path: &str, leaves: &[&Leaf], id: &str, found: &mut Found) {
         .any(|leaf| leaf.path.get(3).is_some_and(|key| key == "match"));
     let pattern = value(leaves, &["match", "name"]);
     let (globs, plain) = match pattern {
-        Some(name) if is_glob(&name) => (Some(name), None),
+        Some(name) if glob::is_glob(&name) => (Some(name), None),
         other => (None, other),
     };
     let drivers: Vec<&str> = leaves

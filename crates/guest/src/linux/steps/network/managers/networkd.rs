@@ -1,12 +1,12 @@
 //! systemd-networkd and udev's links: .network, .netdev and .link (systemd.network(5), .netdev(5), .link(5)).
 
-use types::StaticIp;
+use types::{StaticIp, glob};
 
 use crate::linux::convert::Context;
 use crate::root::join;
 use crate::{Result, Root};
 
-use super::super::found::{Configured, Format, Found, Kind, files, is_glob};
+use super::super::found::{Configured, Format, Found, Kind, files};
 use super::super::repair::Fix;
 use super::super::static_ip::{WHY, Wish, name_servers, prefix};
 use super::super::{ini, links};
@@ -81,7 +81,7 @@ fn unit(path: &str, text: &str, found: &mut Found) {
     } else {
         words("Match", "Name")
     };
-    let (globs, plain): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_glob(name));
+    let (globs, plain): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| glob::is_glob(name));
     let macs: Vec<_> = ["MACAddress", "PermanentMACAddress"]
         .iter()
         .flat_map(|key| words("Match", key))
