@@ -11,8 +11,9 @@ fn a_vmdk_becomes_a_sparse_raw_disk() -> Result<()> {
     let guest = sample(Sample::Uefi)?;
     let out = tempfile::tempdir_in(testkit::target_dir())?;
     let dir = arg(out.path());
+    let unpacked = tempfile::tempdir_in(testkit::target_dir())?;
     let (from, options) = (
-        arg(&guest.vmdk),
+        arg(&guest.unpack_vmdk(unpacked.path())?),
         ["-o", "local", "-of", "raw", "-on", "moved", "-os", &dir],
     );
     ok(["-i", "disk", &from].into_iter().chain(options))?;

@@ -34,7 +34,7 @@ fn original_boots(which: Sample, bus: Bus) -> Result<()> {
     let Some(guest) = built(which)? else {
         return Ok(());
     };
-    let mut run = Boot::new(&guest.vmdk, "vmdk")
+    let mut run = Boot::new(&guest.raw, "raw")
         .bus(bus)
         .net_of(&guest)
         .vmware_nic()
@@ -70,7 +70,7 @@ fn unconverted_does_not_come_up_on_virtio(which: Sample) -> Result<()> {
     let Some(guest) = built(which)? else {
         return Ok(());
     };
-    let mut run = Boot::new(&guest.vmdk, "vmdk")
+    let mut run = Boot::new(&guest.raw, "raw")
         .bus(Bus::Virtio)
         .net_of(&guest)
         .start()?;

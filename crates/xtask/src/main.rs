@@ -10,6 +10,7 @@ mod iso;
 mod lanes;
 mod matrix;
 mod packages;
+mod room;
 mod run;
 mod samples;
 mod suites;

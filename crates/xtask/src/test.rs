@@ -9,10 +9,9 @@ use anyhow::{Context, Result, bail};
 use testkit::guest::Sample;
 use testkit::guest::matrix::MatrixGuest;
 
-use crate::{dist, iso, lanes, matrix, packages, run, samples, suites};
+use crate::{dist, iso, lanes, matrix, packages, room, run, samples, suites};
 
 /// Installs what tests need, builds what they run, runs them all, and counts what was skipped.
-#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let start = Instant::now();
     let (all, args): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| *arg == "--all");
@@ -21,6 +20,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         true => packages::Group::All,
         false => packages::Group::Test,
     })?;
+    room::ensure()?;
+    let result = build_and_run(all, &args, start);
+    result.and(room::give_back())
+}
+
+#[expect(clippy::print_stderr, reason = "xtask talks to a developer")]
+fn build_and_run(all: bool, args: &[&String], start: Instant) -> Result<()> {
     run::run(&mut run::cargo(&["fmt", "--all", "--check"]))?;
     let (suites, image) = thread::scope(|scope| {
         let guests = scope.spawn(|| guests(all));
@@ -44,7 +50,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if all {
         env.push(("V2V_TEST_ALL", Path::new("1")));
     }
-    let mut result = suites::run(suites, &args, &env);
+    let mut result = suites::run(suites, args, &env);
     if args.is_empty() {
         let examples = run::run(&mut run::cargo(&[
             "test",
@@ -85,8 +91,12 @@ fn guests(all: bool) -> Result<()> {
     lanes::each(2, guests, |guest| match guest {
         Guest::Sample(sample) => samples::build(sample),
         Guest::Matrix(guest) => matrix::build(&guest),
-    })
-    .map(drop)
+    })?;
+    // Where nothing is built twice, what it was built from only takes room.
+    match std::env::var_os("CI") {
+        Some(_) => testkit::guest::forget_trees(),
+        None => Ok(()),
+    }
 }
 
 enum Guest {

@@ -5,7 +5,7 @@
 //! mmdebstrap ──> root-HASH/                 once, shared
 //!                   │ + the variant's files (overlay mount), update-initramfs, grub-mkimage
 //!                   v
-//!                NAME-HASH/disk.raw ──> disk.vmdk (streamOptimized) ──> NAME.ova (.ovf, .mf, .vmdk)
+//!                NAME-HASH/disk.raw ──> NAME.ova (.ovf, .mf, streamOptimized .vmdk)
 //! ```
 //! Building needs root (mmdebstrap, chroot and the overlay mount). It needs neither loop devices, device mapper nor KVM: file
 //! systems are written from directories at their place in the disk file. The cache is keyed by a hash of the recipe.
@@ -23,7 +23,7 @@ pub mod windows;
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -32,7 +32,7 @@ use crate::places::{cache_dir, fresh_dir, lock};
 use crate::skips::is_root;
 
 /// Goes up when code that the recipe's texts do not show changes what is built.
-const RECIPE_VERSION: u32 = 1;
+const RECIPE_VERSION: u32 = 2;
 
 /// Which sample guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +81,7 @@ pub struct SampleGuest {
     pub raw: PathBuf,
     /// The other half of [`Sample::Md`], raw.
     pub mirror: Option<PathBuf>,
-    /// The disk as a streamOptimized VMDK.
-    pub vmdk: PathBuf,
-    /// `.ovf` first, then `.mf` (SHA256), then the VMDK.
+    /// `.ovf` first, then `.mf` (SHA256), then the disk as a streamOptimized VMDK.
     pub ova: PathBuf,
     /// Size of the disk in bytes.
     pub virtual_size: u64,
@@ -99,6 +97,29 @@ pub struct SampleGuest {
     pub root_password: &'static str,
     /// `uname -r` of its only kernel.
     pub kernel: String,
+}
+
+/// Removes the trees that guests are built from, not the guests. The next one to be built makes its tree anew.
+pub fn forget_trees() -> Result<()> {
+    let cache = cache_dir();
+    let mut stems = vec!["root-".to_owned()];
+    stems.extend(matrix::Release::ALL.map(|release| format!("matrix-{}-", release.codename())));
+    for entry in fs::read_dir(&cache).with_context(|| format!("listing {}", cache.display()))? {
+        let entry = entry.with_context(|| format!("listing {}", cache.display()))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if stems.iter().any(|stem| name.starts_with(stem)) && entry.path().is_dir() {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("removing {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+impl SampleGuest {
+    /// Takes the VMDK out of the OVA and into `dir`.
+    pub fn unpack_vmdk(&self, dir: &Path) -> Result<PathBuf> {
+        ova::unpack_vmdk(&self.ova, dir)
+    }
 }
 
 /// The sample guest from the cache, built now if it is not there (one to two minutes). Other processes wait meanwhile.
@@ -138,7 +159,6 @@ pub fn sample(which: Sample) -> Result<SampleGuest> {
         name: which.name(),
         raw: dir.join("disk.raw"),
         mirror: (which == Sample::Md).then(|| dir.join(disk::MIRROR_NAME)),
-        vmdk: dir.join(ova::vmdk_name(which)),
         ova: dir.join(format!("{}.ova", which.name())),
         virtual_size: layout::DISK_SECTORS * layout::SECTOR,
         static_ip: config::STATIC_IP,

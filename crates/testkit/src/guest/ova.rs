@@ -3,9 +3,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::disk::Disk;
@@ -13,12 +13,12 @@ use super::layout::{DISK_SECTORS, SECTOR};
 use super::{Sample, hex};
 use crate::cmd;
 
-/// The disk's name in the archive and in the cache.
+/// The disk's name in the archive.
 pub(super) fn vmdk_name(which: Sample) -> String {
     format!("{}-disk1.vmdk", which.name())
 }
 
-/// Writes the VMDK and the OVA into `dir`.
+/// Writes the OVA into `dir`.
 pub(super) fn build(which: Sample, disk: &Disk, dir: &Path) -> Result<()> {
     let name = which.name();
     let vmdk = dir.join(vmdk_name(which));
@@ -59,7 +59,24 @@ pub(super) fn build(which: Sample, disk: &Disk, dir: &Path) -> Result<()> {
     )?;
     let mut file = archive.into_inner().context("finishing the OVA")?;
     file.flush()?;
-    file.sync_all().context("syncing the OVA")
+    file.sync_all().context("syncing the OVA")?;
+    fs::remove_file(&vmdk).context("removing the VMDK")
+}
+
+/// Takes the VMDK out of the OVA.
+pub(super) fn unpack_vmdk(ova: &Path, dir: &Path) -> Result<PathBuf> {
+    let file = File::open(ova).with_context(|| format!("opening {}", ova.display()))?;
+    let mut archive = tar::Archive::new(file);
+    for member in archive.entries().context("reading the OVA")? {
+        let mut member = member.context("reading the OVA")?;
+        let name = member.path().context("reading the OVA")?.into_owned();
+        if name.extension().is_some_and(|kind| kind == "vmdk") {
+            let path = dir.join(name);
+            member.unpack(&path).context("unpacking the VMDK")?;
+            return Ok(path);
+        }
+    }
+    bail!("{} has no VMDK", ova.display())
 }
 
 fn header(size: u64) -> tar::Header {

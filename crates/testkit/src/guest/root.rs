@@ -37,6 +37,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iputils-ping", "to look at the network by hand"),
 ];
 
+/// Options of mmdebstrap that leave out what nobody reads in a guest: 65 MB, in the tree and again on every disk. They stay in
+/// the guest's own dpkg.
+pub(super) const WITHOUT_MANUALS: &[&str] = &[
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+];
+
 /// The shared tree and what was found in it.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -48,7 +58,11 @@ pub(super) struct Root {
 /// Everything that decides what the tree contains, apart from the archive's state.
 pub(super) fn recipe() -> String {
     let names: Vec<&str> = PACKAGES.iter().map(|(name, _)| *name).collect();
-    format!("bookworm minbase {}", names.join(","))
+    format!(
+        "bookworm minbase {} {}",
+        WITHOUT_MANUALS.join(" "),
+        names.join(",")
+    )
 }
 
 /// The tree `root-ID` in the cache, made if absent.
@@ -78,7 +92,8 @@ fn mmdebstrap(dir: &Path) -> Result<()> {
             "--aptopt=APT::Install-Recommends \"0\"",
         ],
     );
-    cmd.arg(format!("--include={}", packages.join(",")))
+    cmd.args(WITHOUT_MANUALS)
+        .arg(format!("--include={}", packages.join(",")))
         .arg(format!(
             "--customize-hook=echo root:{} | chroot \"$1\" chpasswd",
             config::ROOT_PASSWORD

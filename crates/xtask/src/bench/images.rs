@@ -115,7 +115,8 @@ impl Bench {
                     .arg(&self.guest.raw)
                     .arg(&raw),
             )?;
-            fs::copy(&self.guest.vmdk, folder.join("source.vmdk")).context("copying the VMDK")?;
+            let vmdk = self.guest.unpack_vmdk(folder)?;
+            fs::rename(vmdk, folder.join("source.vmdk")).context("naming the VMDK")?;
             for format in ["qcow2", "vhdx"] {
                 let to = folder.join(format!("source.{format}"));
                 cmd::output(

@@ -124,10 +124,11 @@ umount "$tree/tmp/work" "$tree/tmp" "$tree/proc"
 if [ "$FS" != f2fs ]; then
     mount -o loop "$WORK/root.img" "$mnt"
     if [ "$FS" = btrfs ]; then
+        # Compressed, as Fedora's installer leaves it.
         btrfs -q subvolume create "$mnt/@"
         btrfs -q subvolume create "$mnt/@home"
         umount "$mnt"
-        mount -o loop,subvol=@ "$WORK/root.img" "$mnt"
+        mount -o loop,subvol=@,compress=zstd:1 "$WORK/root.img" "$mnt"
     fi
     if [ -n "$BOOT_SIZE" ]; then
         mkdir "$mnt/boot"

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::files::{self, DRIVERS};
-use super::plan::{DISK_SECTORS, Id, Part, Plan};
+use super::plan::{Id, Part, Plan};
 use super::trees::Tree;
 use super::{Fs, Generator, MatrixGuest, Stack, loader, luks, packages};
 use crate::cmd;
@@ -50,7 +50,12 @@ pub(super) fn build(guest: &MatrixGuest, plan: &Plan, tree: &Tree, dir: &Path) -
     fs::write(work.join("table"), plan.sfdisk_script()).context("writing the table")?;
     run_script(guest, plan, tree, &work)?;
     let root = container(guest, plan, &work)?;
-    let disk = new_disk(&dir.join("disk.raw"), &plan.sfdisk_script(), &work)?;
+    let disk = new_disk(
+        &dir.join("disk.raw"),
+        plan.disk_sectors,
+        &plan.sfdisk_script(),
+        &work,
+    )?;
     for (part, image) in [(plan.esp, "esp.img"), (plan.boot, "boot.img")] {
         if let Some(part) = part {
             copy_into(
@@ -65,6 +70,7 @@ pub(super) fn build(guest: &MatrixGuest, plan: &Plan, tree: &Tree, dir: &Path) -
     if guest.stack == Stack::Md {
         disks.push(new_disk(
             &dir.join(MIRROR_NAME),
+            plan.disk_sectors,
             &plan.mirror_script(),
             &work,
         )?);
@@ -157,7 +163,7 @@ fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Res
         ("BOOT_MIB_OFFSET", boot_at.to_string()),
         ("ESP_SIZE", size(plan.esp)),
         ("ESP_ID", plan.esp_id()),
-        ("DISK_SIZE", (DISK_SECTORS * SECTOR).to_string()),
+        ("DISK_SIZE", (plan.disk_sectors * SECTOR).to_string()),
     ];
     let text: String = (settings.iter())
         .map(|(key, value)| format!("{key}='{value}'\n"))
@@ -171,7 +177,8 @@ fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Res
     Ok(())
 }
 
-/// What goes into the root's partition: the file system, or it wrapped in LVM and LUKS.
+/// What goes into the root's partition: the file system, or it wrapped in LVM and LUKS. What is wrapped is removed, so that
+/// the host need not have room for all of them at once.
 fn container(guest: &MatrixGuest, plan: &Plan, work: &Path) -> Result<PathBuf> {
     let root = work.join("root.img");
     let inner = match plan.lvm {
@@ -182,6 +189,7 @@ fn container(guest: &MatrixGuest, plan: &Plan, work: &Path) -> Result<PathBuf> {
             let start = lvm::PE_START_SECTORS * SECTOR;
             let root_len = lvm.root_extents * EXTENT_BYTES;
             copy_into(&root, &file, start, root_len)?;
+            fs::remove_file(&root).context("removing the root's file system")?;
             let swap = work.join("swap.img");
             new_file(&swap, lvm.swap_extents * EXTENT_BYTES)?;
             fs::set_permissions(&swap, Permissions::from_mode(0o600))
@@ -197,11 +205,14 @@ fn container(guest: &MatrixGuest, plan: &Plan, work: &Path) -> Result<PathBuf> {
         }
         None => root,
     };
-    match guest.stack {
-        Stack::Luks => luks::encrypt(&inner, &plan.uuid(Id::Luks), work, luks::Version::Two),
-        Stack::LvmOnLuks => luks::encrypt(&inner, &plan.uuid(Id::Luks), work, luks::Version::One),
-        Stack::Plain | Stack::Lvm | Stack::Md => Ok(inner),
-    }
+    let version = match guest.stack {
+        Stack::Luks => luks::Version::Two,
+        Stack::LvmOnLuks => luks::Version::One,
+        Stack::Plain | Stack::Lvm | Stack::Md => return Ok(inner),
+    };
+    let encrypted = luks::encrypt(&inner, &plan.uuid(Id::Luks), work, version)?;
+    fs::remove_file(&inner).context("removing what was encrypted")?;
+    Ok(encrypted)
 }
 
 pub(super) fn new_file(path: &Path, len: u64) -> Result<File> {
@@ -217,8 +228,8 @@ pub(super) fn new_file(path: &Path, len: u64) -> Result<File> {
 }
 
 /// A disk with its table, and with what its BIOS starts.
-fn new_disk(path: &Path, table: &str, work: &Path) -> Result<File> {
-    let disk = new_file(path, DISK_SECTORS * SECTOR)?;
+fn new_disk(path: &Path, sectors: u64, table: &str, work: &Path) -> Result<File> {
+    let disk = new_file(path, sectors * SECTOR)?;
     let sfdisk = ["--quiet", "--no-reread", "--no-tell-kernel"];
     cmd::output_with_input(cmd::command("sfdisk", sfdisk).arg(path), table)?;
     let gap = work.join("gap.img");

@@ -109,7 +109,7 @@ fn fstab(guest: &MatrixGuest, plan: &Plan) -> String {
         Fs::Xfs => format!("{root} / xfs defaults 0 0\n"),
         Fs::F2fs => format!("{root} / f2fs defaults,noatime 0 1\n"),
         Fs::Btrfs => format!(
-            "{root} / btrfs defaults,subvol=@ 0 0\n{root} /home btrfs defaults,subvol=@home 0 0\n"
+            "{root} / btrfs defaults,compress=zstd:1,subvol=@ 0 0\n{root} /home btrfs defaults,compress=zstd:1,subvol=@home 0 0\n"
         ),
     };
     if let Some(boot) = plan.boot {

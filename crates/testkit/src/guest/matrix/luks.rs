@@ -87,6 +87,7 @@ pub(super) fn encrypt(plain: &Path, uuid: &str, work: &Path, version: Version) -
     )?;
     let start = payload_offset(&one)?;
     copy_range(&one, start, &file, LUKS_SECTORS * SECTOR, payload)?;
+    fs::remove_file(&one).context("removing the first volume")?;
     Ok(two)
 }
 

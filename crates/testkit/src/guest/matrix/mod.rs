@@ -51,6 +51,8 @@ pub enum Release {
 }
 
 impl Release {
+    pub(super) const ALL: [Self; 3] = [Self::Bullseye, Self::Bookworm, Self::Trixie];
+
     /// Name of the suite.
     pub fn codename(self) -> &'static str {
         match self {

@@ -10,8 +10,10 @@ use crate::guest::lvm::{EXTENT_SECTORS, PE_START_SECTORS};
 use crate::guest::md;
 
 const MIB_SECTORS: u64 = 2048;
-/// 3 GiB: a Debian with all of its kernel's modules takes about a third.
-pub(super) const DISK_SECTORS: u64 = 3072 * MIB_SECTORS;
+/// A Debian with all of its kernel's modules takes about a third.
+const DISK_MIB: u64 = 3072;
+/// Ciphertext has no holes: such a disk takes all of its room on the host, and again when it is converted.
+const ENCRYPTED_DISK_MIB: u64 = 1792;
 /// Room for two kernels and their initramfs archives.
 const BOOT_MIB: u64 = 384;
 /// More than LUKS 1 (2 MiB) and exactly what LUKS 2 takes (cryptsetup's default data offset).
@@ -28,6 +30,8 @@ pub(super) struct Part {
 /// The partitions of a guest, and how large the root's file system is.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Of every disk.
+    pub(super) disk_sectors: u64,
     pub(super) esp: Option<Part>,
     pub(super) boot: Option<Part>,
     /// Holds the root, or what the root lies on.
@@ -75,8 +79,12 @@ impl Plan {
         let boot = wants_boot(guest).then(|| part(BOOT_MIB));
         let used =
             esp.map_or(0, |part| part.span.sectors) + boot.map_or(0, |part| part.span.sectors);
+        let disk_mib = match guest.stack.is_encrypted() {
+            true => ENCRYPTED_DISK_MIB,
+            false => DISK_MIB,
+        };
         // One MiB before, one after, for GPT's second copy.
-        let root = part(DISK_SECTORS / MIB_SECTORS - 2 - used / MIB_SECTORS);
+        let root = part(disk_mib - 2 - used / MIB_SECTORS);
         let mut payload = root.span.sectors;
         payload -= match guest.stack {
             Stack::Luks | Stack::LvmOnLuks => LUKS_SECTORS,
@@ -87,6 +95,7 @@ impl Plan {
         let root_sectors = lvm.map_or(payload, |lvm| lvm.root_extents * EXTENT_SECTORS);
         let id = MATRIX.iter().position(|other| other.name == guest.name);
         Self {
+            disk_sectors: disk_mib * MIB_SECTORS,
             esp,
             boot,
             root,
@@ -225,7 +234,7 @@ mod tests {
                 assert_eq!(part.number as usize, number + 1);
                 let end = parts
                     .get(number + 1)
-                    .map_or(DISK_SECTORS - 33, |next| next.span.start_sector);
+                    .map_or(plan.disk_sectors - 33, |next| next.span.start_sector);
                 assert!(
                     part.span.start_sector + part.span.sectors <= end,
                     "{}",

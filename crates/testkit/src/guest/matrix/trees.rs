@@ -11,6 +11,7 @@ use super::packages::{self, NEWER_GRUB, NEWER_SUITE, SHARED};
 use super::{Loader, MATRIX, Release, config};
 use crate::apt::{self, Archive};
 use crate::cmd;
+use crate::guest::root::WITHOUT_MANUALS;
 use crate::places::{fresh_dir, lock};
 
 /// Runs after mmdebstrap as `sh -e -c SCRIPT sh TREE`: fills apt's cache, one line of $SETS at a time.
@@ -70,8 +71,9 @@ pub(super) fn recipe(release: Release) -> String {
     };
     let sets = sets(release);
     format!(
-        "{} minbase {}\n{DOWNLOAD}\n{sets:?}\n{newer}",
+        "{} minbase {} {}\n{DOWNLOAD}\n{sets:?}\n{newer}",
         release.codename(),
+        WITHOUT_MANUALS.join(" "),
         shared(),
     )
 }
@@ -115,7 +117,8 @@ fn mmdebstrap(release: Release, dir: &Path) -> Result<()> {
             "--skip=cleanup/apt/lists,cleanup/apt/cache",
         ],
     );
-    cmd.arg(format!("--include={}", shared()))
+    cmd.args(WITHOUT_MANUALS)
+        .arg(format!("--include={}", shared()))
         .arg("--customize-hook=sh -e -c \"$DOWNLOAD\" sh \"$1\"")
         .arg("--customize-hook=[ -z \"$NEWER_SOURCE\" ] || sh -e -c \"$DOWNLOAD_NEWER\" sh \"$1\"")
         .arg(release.codename())
