@@ -183,7 +183,8 @@ fn make_trees(
         .env("SOURCE_DATE_EPOCH", config::EPOCH)
         .env("E2FSPROGS_FAKE_TIME", config::EPOCH);
     cmd.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C.UTF-8");
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("TMPDIR");
     cmd::output(&mut cmd).context("making the guest's file systems")?;
     Ok(())
 }

@@ -172,8 +172,11 @@ fn run_script(guest: &MatrixGuest, plan: &Plan, tree: &Tree, work: &Path) -> Res
     fs::write(&script, SCRIPT).context("writing build.sh")?;
     fs::write(&file, text).context("writing the settings")?;
     let namespace = ["--mount", "--propagation", "private", "sh", "-e"];
-    cmd::output(cmd::command("unshare", namespace).args([&script, &file]))
-        .context("making the guest's file systems")?;
+    let mut command = cmd::command("unshare", namespace);
+    command.args([&script, &file]);
+    // The host's need not be there in the guest's tree.
+    command.env_remove("TMPDIR");
+    cmd::output(&mut command).context("making the guest's file systems")?;
     Ok(())
 }
 
