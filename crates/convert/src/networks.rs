@@ -98,20 +98,6 @@ pub(crate) mod tests {
 
     pub(crate) fn machine(nics: &[(&str, Option<&str>)]) -> Machine {
         Machine {
-            name: "m".into(),
-            hypervisor: Hypervisor::Vmware,
-            memory_bytes: 1 << 30,
-            vcpus: 1,
-            topology: None,
-            cpu: types::CpuModel::default(),
-            genid: None,
-            firmware: None,
-            secure_boot: false,
-            tpm: false,
-            uuid: None,
-            os_hint: None,
-            disks: vec![],
-            removables: vec![],
             nics: nics
                 .iter()
                 .map(|(network, mac)| Nic {
@@ -122,9 +108,7 @@ pub(crate) mod tests {
                     guest_name: None,
                 })
                 .collect(),
-            display: None,
-            sound: false,
-            details: types::Details::default(),
+            ..Machine::bare("m", Hypervisor::Vmware)
         }
     }
 

@@ -11,8 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::open::SourceOptions;
 use crate::{Prepared, PreparedDisk};
 
-/// Memory of the made-up machine, in bytes.
-const MEMORY_SIZE: u64 = 2048 << 20;
 /// Network of its one adapter.
 const NETWORK: &str = "default";
 
@@ -61,27 +59,14 @@ pub(crate) fn prepare(paths: &[PathBuf], options: &SourceOptions) -> Result<Prep
         guest_name: None,
     };
     let machine = Machine {
-        name,
-        hypervisor: Hypervisor::Unknown,
-        memory_bytes: MEMORY_SIZE,
-        vcpus: 1,
-        topology: None,
         cpu: types::CpuModel {
             features: ["acpi", "apic", "pae"].map(str::to_owned).to_vec(),
             ..types::CpuModel::default()
         },
-        genid: None,
-        firmware: None,
-        secure_boot: false,
-        tpm: false,
-        uuid: None,
-        os_hint: None,
         disks,
-        removables: Vec::new(),
         nics: vec![nic],
         display: Some(types::Display::Window),
-        sound: false,
-        details: types::Details::default(),
+        ..Machine::bare(name, Hypervisor::Unknown)
     };
     Ok(Prepared {
         machine,

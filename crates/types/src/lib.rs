@@ -8,6 +8,7 @@ mod caps;
 mod customise;
 pub mod glob;
 mod guest;
+mod guid;
 mod hex;
 mod mac;
 mod machine;
@@ -23,6 +24,7 @@ pub use guest::{
     Arch, BootLoader, GuestInfo, KernelInfo, Mountpoint, NetworkConfig, OsType, WindowsAdapter,
     WindowsInfo, WindowsProgram,
 };
+pub use guid::{Guid, GuidParseError};
 pub use mac::{MacAddr, MacParseError};
 pub use machine::{
     Clock, CpuModel, CpuTopology, Details, Disk, DiskBus, Display, Firmware, Hypervisor, Listen,

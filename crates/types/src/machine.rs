@@ -48,6 +48,35 @@ pub struct Machine {
     pub details: Details,
 }
 
+impl Machine {
+    /// Memory where nobody says how much, in bytes: 2 GiB, as virt-v2v's `-i disk` has it.
+    pub const DEFAULT_MEMORY_BYTES: u64 = 2048 << 20;
+
+    /// One of which nothing else is known: one processor, no devices.
+    pub fn bare(name: impl Into<String>, hypervisor: Hypervisor) -> Self {
+        Self {
+            name: name.into(),
+            hypervisor,
+            memory_bytes: Self::DEFAULT_MEMORY_BYTES,
+            vcpus: 1,
+            topology: None,
+            cpu: CpuModel::default(),
+            genid: None,
+            firmware: None,
+            secure_boot: false,
+            tpm: false,
+            uuid: None,
+            os_hint: None,
+            disks: Vec::new(),
+            removables: Vec::new(),
+            nics: Vec::new(),
+            display: None,
+            sound: false,
+            details: Details::default(),
+        }
+    }
+}
+
 /// Facts of the source machine that few sources state and no conversion depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,7 +1,7 @@
 //! Device paths (UEFI 2.10, chapter 10): a chain of nodes, each with its type, subtype and length, ended by an end node.
 //! Two kinds are understood: a partition of a hard drive, and a file.
 
-use crate::guid::Guid;
+use types::Guid;
 
 /// Type and subtype of a partition of a hard drive (10.3.5.1).
 const HARD_DRIVE: (u8, u8) = (4, 1);

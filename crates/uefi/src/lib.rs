@@ -11,15 +11,14 @@
 
 pub mod device_path;
 mod error;
-mod guid;
 pub mod load_option;
 pub mod menu;
 pub mod store;
 
 pub use error::{Error, Result};
-pub use guid::Guid;
 pub use load_option::LoadOption;
 pub use store::{Layout, Store};
+pub use types::Guid;
 
 /// Little-endian UTF-16 with the null character at its end, as UEFI has texts.
 pub fn utf16(text: &str) -> Vec<u8> {

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
-use crate::guid::Guid;
 use crate::load_option::LoadOption;
 use crate::store::{self, Store, Variable};
+use types::Guid;
 
-/// EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c (UEFI 2.10, 3.3).
-pub const GLOBAL: Guid = Guid([
-    0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c,
-]);
+/// EFI_GLOBAL_VARIABLE (UEFI 2.10, 3.3).
+pub const GLOBAL: Guid = Guid::of(0x8be4df61_93ca_11d2_aa0d_00e098032b8c);
 /// Numbers of the entries that are tried, each 16 bits.
 const ORDER: &str = "BootOrder";
 /// EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS (UEFI 2.10, 8.2.1), as 3.3 has them for both.

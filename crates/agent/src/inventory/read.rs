@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use types::Guid;
+
 /// Something of a known length that can be read anywhere.
 pub(crate) trait ReadAt {
     /// Bytes.
@@ -132,11 +134,10 @@ pub(crate) fn uuid(bytes: &[u8]) -> Option<String> {
     )
 }
 
-/// A GUID whose first three fields are little-endian (UEFI 2.10, appendix A).
+/// A GUID that is not all zero.
 pub(crate) fn guid(bytes: &[u8]) -> Option<String> {
-    let b: [u8; 16] = bytes.try_into().ok()?;
-    let swapped = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map(|at: usize| b[at]);
-    uuid(&swapped)
+    let guid = Guid(bytes.try_into().ok()?);
+    (guid != Guid::NIL).then(|| guid.to_string())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use types::Guid;
+
 use super::read::{ReadAt, le, uuid};
 use super::sysfs::clean;
 
@@ -200,10 +202,8 @@ fn boot_sector(head: &[u8]) -> Option<Signature> {
     }
 }
 
-/// 4967d63b-2e29-4ad8-8399-f6a339e3d001 as it lies on the disk.
-const BITLOCKER_ID: [u8; 16] = [
-    0x3b, 0xd6, 0x67, 0x49, 0x29, 0x2e, 0xd8, 0x4a, 0x83, 0x99, 0xf6, 0xa3, 0x39, 0xe3, 0xd0, 0x01,
-];
+/// As it lies on the disk.
+const BITLOCKER_ID: [u8; 16] = Guid::of(0x4967d63b_2e29_4ad8_8399_f6a339e3d001).0;
 
 fn dos_serial(serial: u32) -> String {
     format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)

@@ -110,26 +110,7 @@ mod tests {
     use crate::report::{SCHEMA, TargetFiles, Treatment};
 
     fn report() -> Report {
-        let source = Machine {
-            name: "web".into(),
-            hypervisor: types::Hypervisor::Unknown,
-            memory_bytes: 1 << 30,
-            vcpus: 1,
-            topology: None,
-            cpu: types::CpuModel::default(),
-            genid: None,
-            firmware: None,
-            secure_boot: false,
-            tpm: false,
-            uuid: None,
-            os_hint: None,
-            disks: Vec::new(),
-            removables: Vec::new(),
-            nics: Vec::new(),
-            display: None,
-            sound: false,
-            details: types::Details::default(),
-        };
+        let source = Machine::bare("web", types::Hypervisor::Unknown);
         Report {
             schema: SCHEMA,
             v2v: "1".into(),

@@ -6,6 +6,7 @@
 //! ```
 
 use registry::{Hive, Logs};
+use types::Guid;
 
 use crate::windows::files;
 use crate::windows::hives::failed;
@@ -209,8 +210,8 @@ fn parse_device(data: &[u8]) -> Option<Device> {
     let disk = data.get(0x38..)?.first_chunk::<16>()?;
     match u32_at(0x34)? {
         0 => Some(Device::Gpt {
-            partition: guid(partition),
-            disk: guid(disk),
+            partition: Guid(*partition).to_string(),
+            disk: Guid(*disk).to_string(),
         }),
         1 => Some(Device::Mbr {
             offset: u64::from_le_bytes(*partition.first_chunk::<8>()?),
@@ -218,34 +219,6 @@ fn parse_device(data: &[u8]) -> Option<Device> {
         }),
         _ => None,
     }
-}
-
-/// A GUID as text: the first three fields are little-endian.
-pub(crate) fn guid(bytes: &[u8; 16]) -> String {
-    let [
-        a0,
-        a1,
-        a2,
-        a3,
-        b0,
-        b1,
-        c0,
-        c1,
-        d0,
-        d1,
-        e0,
-        e1,
-        e2,
-        e3,
-        e4,
-        e5,
-    ] = bytes;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{d0:02x}{d1:02x}-{e0:02x}{e1:02x}{e2:02x}{e3:02x}{e4:02x}{e5:02x}",
-        u32::from_le_bytes([*a0, *a1, *a2, *a3]),
-        u16::from_le_bytes([*b0, *b1]),
-        u16::from_le_bytes([*c0, *c1]),
-    )
 }
 
 impl Device {

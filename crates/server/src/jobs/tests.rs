@@ -182,26 +182,7 @@ const GUEST: &str = r#"{"root":"/dev/sda1","os":"linux","distro":"debian","distr
     "has_guest_agent":false,"selinux":false}"#;
 
 fn machine(name: &str) -> Machine {
-    Machine {
-        name: name.into(),
-        hypervisor: types::Hypervisor::Physical,
-        memory_bytes: 1 << 30,
-        vcpus: 1,
-        topology: None,
-        cpu: types::CpuModel::default(),
-        genid: None,
-        firmware: None,
-        secure_boot: false,
-        tpm: false,
-        uuid: None,
-        os_hint: None,
-        disks: vec![],
-        removables: vec![],
-        nics: vec![],
-        display: None,
-        sound: false,
-        details: types::Details::default(),
-    }
+    Machine::bare(name, types::Hypervisor::Physical)
 }
 
 /// Knows `-o null` and little else.

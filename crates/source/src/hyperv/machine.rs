@@ -42,8 +42,6 @@ mod device {
 /// Emulated devices, whose own GUID is their type: there is one of each.
 const ALWAYS_THERE: [&str; 2] = [device::IDE, device::FLOPPY];
 
-/// Memory when the configuration states none, in bytes.
-const DEFAULT_MEMORY_SIZE: u64 = 2048 << 20;
 /// No hypervisor has more virtual CPUs.
 const MAX_VCPUS: u64 = 8192;
 /// Hyper-V allows 4 SCSI controllers with 64 drives each.
@@ -144,9 +142,9 @@ fn memory(root: Node<'_>, warnings: &mut Vec<String>) -> Result<u64> {
     else {
         warnings.push(format!(
             "the configuration states no memory; assuming {} MiB",
-            DEFAULT_MEMORY_SIZE >> 20
+            Machine::DEFAULT_MEMORY_BYTES >> 20
         ));
-        return Ok(DEFAULT_MEMORY_SIZE);
+        return Ok(Machine::DEFAULT_MEMORY_BYTES);
     };
     let dynamic = root.boolean(&format!("{bank}/dynamic_memory_enabled"))? == Some(true);
     let limit_mib = root.integer(&format!("{bank}/limit"))?.unwrap_or(0);

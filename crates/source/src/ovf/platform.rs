@@ -1,14 +1,12 @@
 //! What the machine is, apart from its disks: hypervisor, firmware, security, identity, adapters.
 
 use roxmltree::Node;
-use types::{CpuTopology, Firmware, Hypervisor, MacAddr, Nic, NicModel, NicNetwork};
+use types::{CpuTopology, Firmware, Hypervisor, MacAddr, Machine, Nic, NicModel, NicNetwork};
 
 use super::items::{Item, kind};
 use super::{units, xml};
 use crate::error::{Error, ErrorKind, Result, shown};
 
-/// Memory when the descriptor states none, in bytes: what virt-v2v gives a bare disk.
-const DEFAULT_MEMORY_SIZE: u64 = 2048 << 20;
 /// Unit of memory where none is stated (DSP0243 1.1.0, 8.3 by CIM: `byte * 2^20`).
 const DEFAULT_MEMORY_UNIT: u64 = 1 << 20;
 /// No hypervisor has more virtual CPUs.
@@ -340,9 +338,9 @@ pub(crate) fn memory(items: &[Item], warnings: &mut Vec<String>) -> Result<u64> 
     let Some(item) = item.filter(|_| quantity > 0) else {
         warnings.push(format!(
             "the descriptor states no memory; assuming {} MiB",
-            DEFAULT_MEMORY_SIZE >> 20
+            Machine::DEFAULT_MEMORY_BYTES >> 20
         ));
-        return Ok(DEFAULT_MEMORY_SIZE);
+        return Ok(Machine::DEFAULT_MEMORY_BYTES);
     };
     let unit = match &item.units {
         None => DEFAULT_MEMORY_UNIT,

@@ -9,10 +9,8 @@ use crate::error::{Error, Result};
 
 /// Largest flash that is read, in bytes. VirtualBox writes 528 KiB.
 pub(crate) const MAX_SIZE: u64 = 16 << 20;
-/// gEfiSecureBootEnableDisableGuid, f0a30bc7-af08-4556-99c4-001009c93a44, as stored.
-const SECURE_BOOT_GUID: Guid = Guid([
-    0xc7, 0x0b, 0xa3, 0xf0, 0x08, 0xaf, 0x56, 0x45, 0x99, 0xc4, 0x00, 0x10, 0x09, 0xc9, 0x3a, 0x44,
-]);
+/// gEfiSecureBootEnableDisableGuid.
+const SECURE_BOOT_GUID: Guid = Guid::of(0xf0a30bc7_af08_4556_99c4_001009c93a44);
 /// Name of the variable.
 const SECURE_BOOT_NAME: &str = "SecureBootEnable";
 
@@ -52,11 +50,8 @@ fn corrupt(error: uefi::Error) -> Error {
 mod tests {
     use super::*;
 
-    /// gEfiAuthenticatedVariableGuid, as stored.
-    const STORE_GUID: [u8; 16] = [
-        0x78, 0x2c, 0xf3, 0xaa, 0x7b, 0x94, 0x9a, 0x43, 0xa1, 0x80, 0x2e, 0x14, 0x4e, 0xc3, 0x77,
-        0x92,
-    ];
+    /// gEfiAuthenticatedVariableGuid.
+    const STORE_GUID: [u8; 16] = Guid::of(0xaaf32c78_947b_439a_a180_2e144ec37792).0;
 
     /// A flash with these variables: vendor, name, state, data.
     fn flash(variables: &[([u8; 16], &str, u8, u8)]) -> Vec<u8> {

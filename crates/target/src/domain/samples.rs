@@ -103,24 +103,15 @@ pub(crate) fn bios() -> Sample {
     Sample {
         name: "debian12".into(),
         machine: Machine {
-            name: "debian12".into(),
-            hypervisor: Hypervisor::Vmware,
             memory_bytes: 1 << 30,
             vcpus: 2,
-            topology: None,
-            cpu: types::CpuModel::default(),
-            genid: None,
             firmware: Some(Firmware::Bios),
-            secure_boot: false,
-            tpm: false,
             uuid: Some("564d2ba1-7ac2-4c1e-8b8e-4f1ab10ca9d2".into()),
             os_hint: Some("debian12_64Guest".into()),
             disks: vec![disk(0, 6 << 30)],
             removables: vec![cdrom()],
             nics: vec![nic(0xef, NicNetwork::Network("default".into()))],
-            display: None,
-            sound: false,
-            details: types::Details::default(),
+            ..Machine::bare("debian12", Hypervisor::Vmware)
         },
         caps: GuestCaps {
             block_bus: BlockBus::VirtioBlk,

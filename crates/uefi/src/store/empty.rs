@@ -9,19 +9,16 @@
 //! spare      0x10000   0x42000   erased
 //! ```
 
+use types::Guid;
 use zerocopy::IntoBytes;
 
 use super::raw::{RawBlockMap, RawStore, RawVolume, RawWorking};
 use super::{STORE_FORMATTED, STORE_GUID, STORE_HEALTHY, VOLUME_SIGNATURE, sum};
 
-/// EFI_SYSTEM_NV_DATA_FV_GUID, fff12b8d-7696-4c8b-a985-2747075b4f50, as stored.
-const NV_DATA_GUID: [u8; 16] = [
-    0x8d, 0x2b, 0xf1, 0xff, 0x96, 0x76, 0x8b, 0x4c, 0xa9, 0x85, 0x27, 0x47, 0x07, 0x5b, 0x4f, 0x50,
-];
-/// EDKII_WORKING_BLOCK_SIGNATURE_GUID, 9e58292b-7c68-497d-a0ce-6500fd9f1b95, as stored.
-const WORKING_GUID: [u8; 16] = [
-    0x2b, 0x29, 0x58, 0x9e, 0x68, 0x7c, 0x7d, 0x49, 0xa0, 0xce, 0x65, 0x00, 0xfd, 0x9f, 0x1b, 0x95,
-];
+/// EFI_SYSTEM_NV_DATA_FV_GUID.
+const NV_DATA_GUID: [u8; 16] = Guid::of(0xfff12b8d_7696_4c8b_a985_2747075b4f50).0;
+/// EDKII_WORKING_BLOCK_SIGNATURE_GUID.
+const WORKING_GUID: [u8; 16] = Guid::of(0x9e58292b_7c68_497d_a0ce_6500fd9f1b95).0;
 /// CRC-32 of the working area's header, whose other fields never change.
 const WORKING_CRC: u32 = 0x642c_af2c;
 /// Its first bit says that it is valid: in flash, zero is what was written.

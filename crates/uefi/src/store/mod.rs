@@ -19,19 +19,17 @@ mod tests;
 
 use std::ops::Range;
 
+use types::Guid;
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
-use crate::guid::Guid;
 pub use empty::Layout;
 use raw::{RawStore, RawVariable, RawVolume, front};
 
 /// Signature of a firmware volume (PI 1.8, volume 3, 3.2.1).
 const VOLUME_SIGNATURE: &[u8; 4] = b"_FVH";
-/// gEfiAuthenticatedVariableGuid, aaf32c78-947b-439a-a180-2e144ec37792, as stored.
-const STORE_GUID: [u8; 16] = [
-    0x78, 0x2c, 0xf3, 0xaa, 0x7b, 0x94, 0x9a, 0x43, 0xa1, 0x80, 0x2e, 0x14, 0x4e, 0xc3, 0x77, 0x92,
-];
+/// gEfiAuthenticatedVariableGuid.
+const STORE_GUID: [u8; 16] = Guid::of(0xaaf32c78_947b_439a_a180_2e144ec37792).0;
 /// VARIABLE_STORE_FORMATTED and VARIABLE_STORE_HEALTHY.
 const STORE_FORMATTED: u8 = 0x5a;
 const STORE_HEALTHY: u8 = 0xfe;

@@ -134,7 +134,7 @@ fn drive(reader: &Reader<'_>, partuuid: Option<&str>) -> String {
     let by_partition = mounted.iter().find_map(|(name, value)| {
         let letter = name.strip_prefix("\\DosDevices\\")?.strip_suffix(':')?;
         let guid = value.data.strip_prefix(b"DMIO:ID:")?.first_chunk::<16>()?;
-        let same = partuuid?.eq_ignore_ascii_case(&crate::windows::bcd::guid(guid));
+        let same = partuuid?.eq_ignore_ascii_case(&types::Guid(*guid).to_string());
         (same && is_letter(letter)).then(|| letter.to_ascii_uppercase())
     });
     let written = || {

@@ -1,6 +1,6 @@
 //! Programs of hypervisors and clouds, with what uninstalls them; and the guest agent of QEMU.
 
-use types::WindowsProgram;
+use types::{Guid, WindowsProgram};
 
 use super::reader::{Keys, Reader};
 
@@ -141,19 +141,8 @@ fn program(software: &Keys<'_>, path: &str, key: &str, kind: &str, name: String)
         uninstall: software
             .text(path, "UninstallString")
             .or_else(|| software.text(path, "QuietUninstallString")),
-        product_code: (by_installer && is_guid(key)).then(|| key.to_owned()),
+        product_code: (by_installer && Guid::is_braced(key)).then(|| key.to_owned()),
     }
-}
-
-/// `{8-4-4-4-12}`.
-pub(crate) fn is_guid(text: &str) -> bool {
-    let inner = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'));
-    inner.is_some_and(|inner| {
-        inner.split('-').map(str::len).eq([8, 4, 4, 4, 12])
-            && inner.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
-    })
 }
 
 /// A service of the guest agent's name, as every installer of it makes.
@@ -183,7 +172,5 @@ mod tests {
         ] {
             assert_eq!(kind(name), want, "{name}");
         }
-        assert!(is_guid("{5E7F4E5B-2C5C-4BFE-A2A1-6A0E5E6F4D1C}"));
-        assert!(!is_guid("{5E7F4E5B-2C5C-4BFE-A2A1}") && !is_guid("VMware"));
     }
 }

@@ -1,6 +1,7 @@
 //! Boot configuration data with loaders of Windows.
 
 use registry::{Hive, Value};
+use types::Guid;
 
 /// GUID of the disk in [`gpt_device`].
 pub(crate) const DISK_GUID: &str = "d15cd15c-0000-4000-8000-000000000001";
@@ -8,9 +9,7 @@ const BOOT_MANAGER: &str = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}";
 
 /// Bytes of a GUID as Windows stores them.
 pub(crate) fn guid_bytes(guid: &str) -> [u8; 16] {
-    let digits: String = guid.chars().filter(char::is_ascii_hexdigit).collect();
-    let byte = |at: usize| u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).unwrap();
-    [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map(byte)
+    guid.parse::<Guid>().unwrap().0
 }
 
 fn device(partition: [u8; 16], table: u32, disk: [u8; 16]) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! What the .inf says of a storage driver.
 
+use types::Guid;
+
 use super::add_reg::{self, Setting};
 use super::names;
 use crate::windows::drivers::Package;
@@ -80,7 +82,7 @@ impl Driver {
             text.map(|text| names::text("a name", text)).transpose()
         };
         let hardware = decorated(inf, &section, install, "HW");
-        let class_guid = inf.class_guid().filter(|guid| is_guid(guid));
+        let class_guid = inf.class_guid().filter(|guid| Guid::is_braced(guid));
         Ok(Self {
             service: binary,
             display: optional(value("DisplayName"))?,
@@ -220,20 +222,6 @@ fn binary_name(binary: Option<&str>) -> Result<String> {
 fn manufacturer(inf: &Inf) -> Option<&str> {
     let section = inf.section("Manufacturer")?;
     section.lines.iter().find_map(|line| line.key.as_deref())
-}
-
-/// `{8-4-4-4-12}`.
-fn is_guid(text: &str) -> bool {
-    let inner = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix('}'));
-    inner.is_some_and(|inner| {
-        let lens: Vec<usize> = inner.split('-').map(str::len).collect();
-        let digits = inner
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        lens == [8, 4, 4, 4, 12] && digits
-    })
 }
 
 fn field(line: &Line, at: usize) -> &str {
