@@ -51,7 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let options = options(args)?;
     packages::ensure(packages::Group::Test)?;
     if options.part == Part::Build {
-        return build_only(&options.guests);
+        return build_only(&options);
     }
     // As the tests do: cargo builds nothing twice when they alternate.
     run::build_tests()?;
@@ -115,14 +115,15 @@ pub(crate) fn for_tests(all: bool) -> impl Iterator<Item = MatrixGuest> {
         .filter_map(|name| matrix::by_name(name).copied())
 }
 
-fn build_only(guests: &[MatrixGuest]) -> Result<()> {
-    let mut failed = 0;
-    for guest in guests {
-        if let Err(err) = build(guest) {
-            failed += 1;
+fn build_only(options: &Options) -> Result<()> {
+    let built = lanes::each(options.jobs, &options.guests, |guest| {
+        let result = build(guest);
+        if let Err(err) = &result {
             say(&format!("{}: {err:#}", guest.name));
         }
-    }
+        Ok(result.is_ok())
+    })?;
+    let failed = built.iter().filter(|is_built| !**is_built).count();
     if failed > 0 {
         bail!("{failed} guests could not be built");
     }

@@ -309,13 +309,8 @@ fn gpt_entry(disk: &dyn ReadAt, sector: u64, number: u32, entry: &[u8]) -> Optio
 }
 
 /// UTF-16LE up to a zero, for people.
-pub(crate) fn utf16(bytes: &[u8]) -> String {
-    let units: Vec<u16> = bytes
-        .chunks_exact(2)
-        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-        .take_while(|&unit| unit != 0)
-        .collect();
-    super::sysfs::clean(&String::from_utf16_lossy(&units)).unwrap_or_default()
+fn utf16(bytes: &[u8]) -> String {
+    super::sysfs::clean(&uefi::text(bytes)).unwrap_or_default()
 }
 
 /// CRC-32 of ISO 3309, as GPT has it.
