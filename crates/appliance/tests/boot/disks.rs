@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::md::Superblock;
+
 pub(crate) const MIB: u64 = 1 << 20;
 /// What was on the disk before its file systems were: free blocks that are not discarded show it.
 const OLD_DATA: u8 = 0xaa;
@@ -279,37 +281,24 @@ pub(crate) fn luks(dir: &Path, name: &str, passphrase: &str, content: &Path) -> 
     disk
 }
 
-/// Half `role` of a RAID 1 array called `web01:NAME` that holds `content`: superblock version 1.2, kernel
-/// include/uapi/linux/raid/md_p.h, struct mdp_superblock_1.
+/// Half `role` of a RAID 1 array called `web01:NAME` that holds `content`: superblock version 1.2.
 pub(crate) fn raid1(dir: &Path, file: &str, name: &str, role: u16, content: &Path) -> Disk {
     const DATA_OFFSET: u64 = MIB;
     let len = fs::metadata(content).unwrap().len();
     let disk = Disk::new(dir, file, DATA_OFFSET + len);
-    let mut block = [0u8; 256 + 2 * 2];
-    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &0xa92b_4efc_u32.to_le_bytes());
-    put(4, &1u32.to_le_bytes());
-    put(16, &[7; 16]);
-    put(32, format!("web01:{name}").as_bytes());
-    put(72, &1u32.to_le_bytes());
-    put(80, &(len / 512).to_le_bytes());
-    put(92, &2u32.to_le_bytes());
-    put(128, &(DATA_OFFSET / 512).to_le_bytes());
-    put(136, &(len / 512).to_le_bytes());
-    put(144, &8u64.to_le_bytes());
-    put(160, &u32::from(role).to_le_bytes());
-    put(168, &[u8::try_from(role).unwrap() + 1; 16]);
-    put(200, &10u64.to_le_bytes());
-    put(208, &u64::MAX.to_le_bytes());
-    put(220, &2u32.to_le_bytes());
-    put(256, &0u16.to_le_bytes());
-    put(258, &1u16.to_le_bytes());
-    let sum: u64 = block
-        .chunks(4)
-        .map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())))
-        .sum();
-    let checksum = u32::try_from((sum & 0xffff_ffff) + (sum >> 32)).unwrap();
-    block[216..220].copy_from_slice(&checksum.to_le_bytes());
+    let block = Superblock {
+        set: 7,
+        name,
+        level: 1,
+        size: len / 512,
+        members: 2,
+        data_at: DATA_OFFSET / 512,
+        at: 8,
+        role,
+        device: u8::try_from(role).unwrap() + 1,
+        ..Superblock::default()
+    }
+    .to_bytes();
     disk.bytes(0, &[0; 8192])
         .bytes(4096, &block)
         .put(DATA_OFFSET, content)
@@ -368,8 +357,8 @@ pub(crate) fn partial_lvm(dir: &Path, name: &str, vg: &str, content: &Path) -> D
     disk.put(PE_START, content)
 }
 
-/// Half 0 of a RAID 1 array whose other half is gone, with its superblock at the end: version 1.0 (kernel
-/// include/uapi/linux/raid/md_p.h, struct mdp_superblock_1) or 0.90 (mdp_superblock_s). `name` is the preferred minor
+/// Half 0 of a RAID 1 array whose other half is gone, with its superblock at the end: version 1.0 or
+/// 0.90 (kernel include/uapi/linux/raid/md_p.h, struct mdp_superblock_s). `name` is the preferred minor
 /// number in the latter.
 pub(crate) fn array(dir: &Path, file: &str, version: &str, name: &str, content: &Path) -> Disk {
     let len = fs::metadata(content).unwrap().len();
@@ -383,31 +372,17 @@ pub(crate) fn array(dir: &Path, file: &str, version: &str, name: &str, content: 
     }
     // At least 8 KiB and less than 12 KiB before the end, on 4 KiB.
     let at = len + MIB - 8192;
-    disk.bytes(at, &superblock_1(name, len, at / 512))
-}
-
-fn superblock_1(name: &str, len: u64, at_sector: u64) -> Vec<u8> {
-    let mut block = vec![0u8; 256 + 2 * 2];
-    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &0xa92b_4efc_u32.to_le_bytes());
-    put(4, &1u32.to_le_bytes());
-    put(16, &[9; 16]);
-    put(32, format!("web01:{name}").as_bytes());
-    put(72, &1u32.to_le_bytes());
-    put(80, &(len / 512).to_le_bytes());
-    put(92, &2u32.to_le_bytes());
-    put(136, &(len / 512).to_le_bytes());
-    put(144, &at_sector.to_le_bytes());
-    put(168, &[3; 16]);
-    put(200, &10u64.to_le_bytes());
-    put(208, &u64::MAX.to_le_bytes());
-    put(220, &2u32.to_le_bytes());
-    put(256, &0u16.to_le_bytes());
-    put(258, &1u16.to_le_bytes());
-    let sum: u64 = words(&block).sum();
-    let checksum = u32::try_from((sum & 0xffff_ffff) + (sum >> 32)).unwrap();
-    block[216..220].copy_from_slice(&checksum.to_le_bytes());
-    block
+    let block = Superblock {
+        set: 9,
+        name,
+        level: 1,
+        size: len / 512,
+        members: 2,
+        at: at / 512,
+        device: 3,
+        ..Superblock::default()
+    };
+    disk.bytes(at, &block.to_bytes())
 }
 
 /// 1024 words; the states of 27 disks, 32 words each, begin at word 128, this disk's at 992.
@@ -452,7 +427,7 @@ fn superblock_0_90(minor: u32, len: u64) -> Vec<u8> {
     block
 }
 
-fn words(block: &[u8]) -> impl Iterator<Item = u64> {
+pub(crate) fn words(block: &[u8]) -> impl Iterator<Item = u64> {
     block
         .chunks(4)
         .map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())))

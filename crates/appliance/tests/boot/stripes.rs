@@ -11,6 +11,7 @@ use types::Severity;
 use crate::disks::{Disk, MIB, ext, run, tree, volume_group};
 use crate::found::{mounts_of, root_of, uuid};
 use crate::machine::{available, launch, say};
+use crate::md::Superblock;
 
 const CHUNK: u64 = 64 << 10;
 /// Where an array's data begin on a member.
@@ -87,42 +88,23 @@ impl Array {
         disks
     }
 
-    /// Version 1.2 (kernel include/uapi/linux/raid/md_p.h, struct mdp_superblock_1).
+    /// Version 1.2.
     fn superblock(self, role: u64, size: u64) -> Vec<u8> {
-        let members = usize::try_from(self.members).unwrap();
-        let mut block = vec![0u8; 256 + (2 * members).next_multiple_of(4)];
-        let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &0xa92b_4efc_u32.to_le_bytes());
-        put(4, &1u32.to_le_bytes());
-        put(16, &[u8::try_from(self.level).unwrap() + 1; 16]);
-        put(32, format!("web01:{}", self.name).as_bytes());
-        put(72, &self.level.to_le_bytes());
-        put(76, &self.layout.to_le_bytes());
-        put(80, &(size / 512).to_le_bytes());
-        put(88, &u32::try_from(CHUNK / 512).unwrap().to_le_bytes());
-        put(92, &u32::try_from(self.members).unwrap().to_le_bytes());
-        put(128, &(DATA_OFFSET / 512).to_le_bytes());
-        put(136, &(size / 512).to_le_bytes());
-        put(144, &8u64.to_le_bytes());
-        put(160, &u32::try_from(role).unwrap().to_le_bytes());
-        put(
-            168,
-            &[u8::try_from(self.level * 16).unwrap() + u8::try_from(role).unwrap() + 1; 16],
-        );
-        put(200, &10u64.to_le_bytes());
-        // In sync to the end.
-        put(208, &u64::MAX.to_le_bytes());
-        put(220, &u32::try_from(self.members).unwrap().to_le_bytes());
-        for member in 0..u16::try_from(self.members).unwrap() {
-            put(256 + 2 * usize::from(member), &member.to_le_bytes());
+        let role = u16::try_from(role).unwrap();
+        Superblock {
+            set: u8::try_from(self.level).unwrap() + 1,
+            name: self.name,
+            level: self.level,
+            layout: self.layout,
+            chunk: u32::try_from(CHUNK / 512).unwrap(),
+            size: size / 512,
+            members: u16::try_from(self.members).unwrap(),
+            data_at: DATA_OFFSET / 512,
+            at: 8,
+            role,
+            device: u8::try_from(self.level * 16 + u32::from(role)).unwrap() + 1,
         }
-        let sum: u64 = block
-            .chunks(4)
-            .map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())))
-            .sum();
-        let checksum = u32::try_from((sum & 0xffff_ffff) + (sum >> 32)).unwrap();
-        block[216..220].copy_from_slice(&checksum.to_le_bytes());
-        block
+        .to_bytes()
     }
 }
 
